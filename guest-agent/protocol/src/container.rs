@@ -1,0 +1,215 @@
+//! What a container is to be, and what is known of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ContainerId, Digest};
+
+/// Everything the agent needs to create a container. The host has already
+/// merged the image's configuration with what the user asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// The user's name for it; one is made up where there is none.
+    pub name: Option<String>,
+    /// Where its root file system comes from.
+    pub image: ImageIdentity,
+    /// DiffIDs of the image's layers, lowest first (image-spec `rootfs.diff_ids`).
+    pub layers: Vec<Digest>,
+    /// Its first process.
+    pub process: ProcessSpec,
+    /// UTS host name; the short id where there is none.
+    pub hostname: Option<String>,
+    /// Host folders and files to show inside.
+    pub mounts: Vec<BindMount>,
+    /// Signal that `stop` sends, by name or number (image-spec `StopSignal`); SIGTERM by default.
+    pub stop_signal: Option<String>,
+    /// Remove the container when it ends.
+    pub auto_remove: bool,
+    /// Which network it joins.
+    pub network: NetworkMode,
+    /// System-call filter.
+    pub seccomp: SeccompProfile,
+    /// cgroup limits.
+    pub resources: Resources,
+    /// Content of the container's `/etc/resolv.conf`.
+    pub resolv_conf: String,
+}
+
+/// The image a container was made from, as people named it and as content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageIdentity {
+    /// The reference as the user gave it.
+    pub reference: String,
+    /// Digest of the image's configuration: Docker's image id.
+    pub id: Digest,
+}
+
+/// One process in a container (runtime-spec `process`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSpec {
+    /// Command and arguments; never empty.
+    pub args: Vec<String>,
+    /// `KEY=VALUE` each.
+    pub env: Vec<String>,
+    /// Absolute working directory; created where it is missing.
+    pub cwd: String,
+    /// `user[:group]` by name or number, looked up in the container's own files; empty is root.
+    pub user: String,
+    /// A pseudo-terminal of this size for the three standard streams.
+    pub terminal: Option<WindowSize>,
+    /// Keep standard input open for an attached client; otherwise it is `/dev/null`.
+    pub open_stdin: bool,
+}
+
+/// Size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// A further process for a running container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecSpec {
+    /// Command and arguments; never empty.
+    pub args: Vec<String>,
+    /// Added to the container's environment, and wins over it.
+    pub env: Vec<String>,
+    /// The container's working directory where there is none.
+    pub cwd: Option<String>,
+    /// The container's user where there is none.
+    pub user: Option<String>,
+    /// As in [`ProcessSpec`].
+    pub terminal: Option<WindowSize>,
+    /// As in [`ProcessSpec`].
+    pub open_stdin: bool,
+}
+
+/// A host folder or file shown in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindMount {
+    /// Where it comes from, as the agent sees it.
+    pub source: BindSource,
+    /// What the user wrote as the source, for `inspect` and errors.
+    pub host_path: String,
+    /// Absolute path inside the container; created where it is missing.
+    pub target: String,
+    /// Refuse writing, in the mount and everything below it.
+    pub read_only: bool,
+}
+
+/// Where the agent finds a bind mount's source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BindSource {
+    /// A path in the agent's own file system (native Linux).
+    Path(String),
+    /// A folder that the machine shares with the guest over virtiofs.
+    Share {
+        /// The virtiofs tag.
+        tag: String,
+        /// Path below the share's root; empty for the root itself.
+        subpath: String,
+    },
+}
+
+/// Which network a container joins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// A network namespace with nothing but loopback.
+    #[default]
+    None,
+}
+
+/// Which system calls the container may make.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeccompProfile {
+    /// An allowlist as permissive as ordinary software needs.
+    #[default]
+    Default,
+}
+
+/// cgroup limits of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// `pids.max`: most processes and threads at once.
+    pub pids_limit: u64,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { pids_limit: 2048 }
+    }
+}
+
+/// Where a container is in its life (runtime-spec `state`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContainerState {
+    /// Made, and its process not started yet.
+    Created,
+    /// Its first process runs.
+    Running {
+        /// The process's id in the agent's PID namespace.
+        pid: i32,
+        /// When it started: nanoseconds since the Unix epoch.
+        started_at: u64,
+    },
+    /// Its first process ended, or never could start.
+    Exited {
+        /// Exit status, 128+n where signal n ended it.
+        code: i32,
+        /// When it started, as above; `None` where it never did.
+        started_at: Option<u64>,
+        /// When it ended, as above.
+        finished_at: u64,
+        /// Why it could not start or was given up, in one line.
+        error: Option<String>,
+    },
+}
+
+/// How a container is kept apart from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Namespaces on the host's own kernel.
+    Process,
+    /// Namespaces inside the guest of a virtual machine.
+    Vm,
+}
+
+/// One line of `ps`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSummary {
+    /// Full id.
+    pub id: ContainerId,
+    /// Unique name.
+    pub name: String,
+    /// Image reference as the user gave it.
+    pub image: String,
+    /// Command and arguments of the first process.
+    pub command: Vec<String>,
+    /// Nanoseconds since the Unix epoch.
+    pub created_at: u64,
+    /// Where it is in its life.
+    pub state: ContainerState,
+}
+
+/// All that `inspect` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerDetail {
+    /// Full id.
+    pub id: ContainerId,
+    /// Unique name.
+    pub name: String,
+    /// Nanoseconds since the Unix epoch.
+    pub created_at: u64,
+    /// Where it is in its life.
+    pub state: ContainerState,
+    /// How it was made.
+    pub spec: ContainerSpec,
+    /// The container's folder, in the agent's file system.
+    pub directory: String,
+}

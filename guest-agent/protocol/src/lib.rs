@@ -1,0 +1,56 @@
+//! The agent's published interface: everything the host and the agent say to
+//! each other, and nothing else.
+//!
+//! One connection carries one conversation:
+//!
+//! ```text
+//!  host                                   agent
+//!    │ Hello, Request ───────────────────►  │   sent together: no round trip for the greeting
+//!    │  ◄──────────────── Greeting          │
+//!    │  ◄──────────────── Event …           │   progress of the request, if it has any
+//!    │ data / ClientControl  ◄──►  data     │   attach sessions and bulk transfers
+//!    │  ◄──────────────── Reply             │   ends the conversation
+//! ```
+//!
+//! The same frames travel over an in-memory pipe (native Linux), AF_VSOCK, a
+//! unix socket or the stdio of a child process. Both sides treat the other as
+//! hostile: every length is checked before anything is allocated.
+//!
+//! # Versions
+//!
+//! [`GENERATION`] changes with every change of a message; both sides must have
+//! the same one, and [`Hello`] and [`Greeting`] themselves never change their
+//! first field. The snapshot test in `tests/` fails when the surface changes
+//! and the number does not.
+
+#![forbid(unsafe_code)]
+
+mod codec;
+mod container;
+mod error;
+mod id;
+mod message;
+mod transport;
+
+pub use codec::{
+    CodecError, Frame, HEADER_BYTES, MAX_CONTROL_BYTES, MAX_DATA_BYTES, StreamId, decode,
+    decode_header, encode,
+};
+pub use container::{
+    BindMount, BindSource, ContainerDetail, ContainerSpec, ContainerState, ContainerSummary,
+    ExecSpec, ImageIdentity, Isolation, NetworkMode, ProcessSpec, Resources, SeccompProfile,
+    WindowSize,
+};
+pub use error::{ErrorCode, WireError};
+pub use id::{ContainerId, Digest, IdError};
+pub use message::{
+    AgentInfo, ClientControl, Compression, Event, Greeting, Hello, Reply, Request, ServerMessage,
+    Token,
+};
+pub use transport::{Transport, TransportError};
+
+/// Version of the wire format. Host and agent must agree exactly.
+pub const GENERATION: u32 = 1;
+
+/// The vsock port on which a guest's agent listens.
+pub const AGENT_VSOCK_PORT: u32 = 1024;

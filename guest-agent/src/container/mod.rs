@@ -1,0 +1,1 @@
+//! Containers: their folders, states and life.

@@ -1,0 +1,1 @@
+//! The role of PID 1 in a guest.

@@ -1,0 +1,3 @@
+//! Creates a container's processes from an immutable plan.
+
+pub mod plan;

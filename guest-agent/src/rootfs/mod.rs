@@ -1,0 +1,4 @@
+//! A container's root file system: layers unpacked once, stacked by overlayfs.
+
+pub mod layers;
+pub mod unpack;

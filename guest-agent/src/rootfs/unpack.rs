@@ -1,0 +1,1 @@
+//! Unpacks one layer.

@@ -1,0 +1,1 @@
+//! Thin, typed wrappers of system calls; knows no domain type.

@@ -1,0 +1,1 @@
+//! Images: references, registries, the local store.

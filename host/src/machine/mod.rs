@@ -1,0 +1,1 @@
+//! Machines: ways to reach an agent.

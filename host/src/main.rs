@@ -1,0 +1,2 @@
+//! The `isolazi` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Builds the appliance that isolazi boots.

@@ -1,0 +1,2 @@
+//! Command line of the appliance builder.
+fn main() {}
