@@ -54,3 +54,8 @@ pub const GENERATION: u32 = 1;
 
 /// The vsock port on which a guest's agent listens.
 pub const AGENT_VSOCK_PORT: u32 = 1024;
+
+/// Most bytes of standard input that a client may send before the process has
+/// taken them. The window keeps input from piling up in front of a process
+/// that does not read, and signals from waiting behind it.
+pub const STDIN_WINDOW: usize = 512 << 10;

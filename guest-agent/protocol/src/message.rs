@@ -160,6 +160,9 @@ pub enum Event {
     Started,
     /// Something the user should know, in one line.
     Warning(String),
+    /// The process took this many bytes of its standard input, and as many more
+    /// may be sent; see [`crate::STDIN_WINDOW`].
+    StdinTaken(u32),
     /// The process ended with this status (128+n for signal n), after the last
     /// byte of its output.
     Exited(i32),

@@ -70,6 +70,14 @@ impl<S: AsyncWrite + Unpin> Transport<S> {
         Ok(())
     }
 
+    /// Sends frames that are already encoded, such as several by
+    /// [`Frame::put`], at once.
+    pub async fn send_raw(&mut self, frames: &[u8]) -> Result<(), TransportError> {
+        self.stream.write_all(frames).await?;
+        self.stream.flush().await?;
+        Ok(())
+    }
+
     /// Sends one message.
     pub async fn send_message<T: Serialize>(&mut self, message: &T) -> Result<(), TransportError> {
         self.send(&Frame::control(message)?).await

@@ -1,1 +1,4 @@
 //! Thin, typed wrappers of system calls; knows no domain type.
+
+pub mod descriptor;
+pub mod executable;
