@@ -69,6 +69,16 @@ pub struct WindowSize {
     pub columns: u16,
 }
 
+impl Default for WindowSize {
+    /// The size of a terminal that does not say.
+    fn default() -> Self {
+        Self {
+            rows: 24,
+            columns: 80,
+        }
+    }
+}
+
 /// A further process for a running container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecSpec {

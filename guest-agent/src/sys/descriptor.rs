@@ -51,7 +51,13 @@ pub fn signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     // SAFETY: the descriptor is open for the duration of the call, and a null
     // siginfo asks the kernel to fill in its own.
     let result = unsafe {
-        nix::libc::syscall(nix::libc::SYS_pidfd_send_signal, descriptor, signal, info, 0)
+        nix::libc::syscall(
+            nix::libc::SYS_pidfd_send_signal,
+            descriptor,
+            signal,
+            info,
+            0,
+        )
     };
     nix::errno::Errno::result(result)?;
     Ok(())

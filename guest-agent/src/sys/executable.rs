@@ -34,7 +34,12 @@ pub fn read_only_self() -> io::Result<Executable> {
     // SAFETY: the path is a NUL-terminated literal; the result is checked
     // before it is used as a descriptor.
     let raw = Errno::result(unsafe {
-        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, c"/proc/self/exe".as_ptr(), flags)
+        libc::syscall(
+            libc::SYS_open_tree,
+            libc::AT_FDCWD,
+            c"/proc/self/exe".as_ptr(),
+            flags,
+        )
     })?;
     // SAFETY: open_tree(2) has just returned this descriptor to us alone.
     let mount = unsafe { OwnedFd::from_raw_fd(raw as i32) };
