@@ -25,6 +25,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod appliance;
 mod codec;
 mod container;
 mod error;
