@@ -1,0 +1,563 @@
+//! Names of images, as people type them.
+//!
+//! ```text
+//!  [registry[:port]/]repository[:tag][@sha256:digest]
+//!
+//!  alpine                    docker.io/library/alpine:latest
+//!  me/tool:1                 docker.io/me/tool:1
+//!  localhost:5000/x          localhost:5000/x:latest
+//!  ghcr.io/o/r@sha256:…      itself
+//! ```
+//!
+//! The grammar is the one of Docker and of the OCI distribution-spec ("Pulling
+//! manifests"). It is parsed here rather than by oci-spec's `Reference`, whose
+//! one regular expression cannot tell the user what is wrong, knows no IPv6
+//! registries, and takes digests in upper case and of other algorithms.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use isolazi_protocol::Digest;
+use serde::{Deserialize, Serialize};
+
+/// The registry of names that give none.
+pub const DEFAULT_REGISTRY: &str = "docker.io";
+/// The tag of names that give neither tag nor digest.
+const DEFAULT_TAG: &str = "latest";
+const OFFICIAL: &str = "library";
+/// Most characters of registry and repository together.
+const MAX_NAME: usize = 255;
+const MAX_TAG: usize = 128;
+/// Beyond this nothing can be a reference; keeps errors short.
+const MAX_REFERENCE: usize = 512;
+
+/// Why a text is not a reference to an image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// No name at all.
+    #[error("the image name is empty: write for example alpine:3.18")]
+    Empty,
+    /// Longer than any reference.
+    #[error(
+        "an image name of {0} characters is too long: at most {MAX_NAME} for registry and repository together"
+    )]
+    TooLong(usize),
+    /// A web address in place of a name.
+    #[error("image name '{0}' starts with a scheme: leave out everything up to ://")]
+    Scheme(String),
+    /// Upper-case letters.
+    #[error("image name '{name}' must be in lower case: '{part}' is not")]
+    Uppercase {
+        /// The whole text.
+        name: String,
+        /// The part with the capital.
+        part: String,
+    },
+    /// A part of the repository that is not one.
+    #[error(
+        "image name '{name}' is malformed at '{part}': parts between slashes are lower-case letters and digits, joined by '.', '_', '__' or '-'"
+    )]
+    Repository {
+        /// The whole text.
+        name: String,
+        /// The part at fault; empty between two slashes.
+        part: String,
+    },
+    /// What stands where the registry would is none.
+    #[error(
+        "image name '{name}' has a malformed registry '{registry}': expected HOST or HOST:PORT"
+    )]
+    Registry {
+        /// The whole text.
+        name: String,
+        /// The part at fault.
+        registry: String,
+    },
+    /// Not a tag.
+    #[error(
+        "image name '{name}' has a malformed tag '{tag}': expected at most {MAX_TAG} letters, digits, '_', '.' and '-', not starting with '.' or '-'"
+    )]
+    Tag {
+        /// The whole text.
+        name: String,
+        /// The part at fault.
+        tag: String,
+    },
+    /// Not a SHA-256 digest.
+    #[error(
+        "image name '{name}' has a malformed digest '{digest}': expected sha256: and 64 lower-case hexadecimal digits"
+    )]
+    Digest {
+        /// The whole text.
+        name: String,
+        /// The part at fault.
+        digest: String,
+    },
+    /// 64 hexadecimal digits, which is what image ids look like.
+    #[error("'{0}' is an image id, not a name: write NAME@sha256:DIGITS")]
+    Id(String),
+}
+
+/// The full name of an image: always a registry and a repository, and a tag or
+/// a digest or both.
+///
+/// `Display` is the short form that people use; [`Reference::canonical`] the
+/// full one. Both parse to the same reference again.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Reference {
+    registry: String,
+    repository: String,
+    tag: Option<String>,
+    digest: Option<Digest>,
+}
+
+impl Reference {
+    /// Parses what a user typed.
+    pub fn parse(text: &str) -> Result<Self, ReferenceError> {
+        check_whole(text)?;
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => (rest, Some(parse_digest(text, digest)?)),
+            None => (text, None),
+        };
+        let (name, tag) = split_tag(rest);
+        let tag = match tag {
+            Some(tag) => Some(parse_tag(text, tag)?),
+            None if digest.is_none() => Some(DEFAULT_TAG.to_owned()),
+            None => None,
+        };
+        let (registry, repository) = parse_name(text, name)?;
+        Ok(Self {
+            registry,
+            repository,
+            tag,
+            digest,
+        })
+    }
+
+    /// Host and perhaps port, in lower case; `docker.io` for Docker's hub.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// Path within the registry, `library/alpine`.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The tag; `None` only beside a digest.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The manifest's digest, where the name pins one. It then decides; the tag
+    /// is only a remark.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// The form with everything spelled out, `docker.io/library/alpine:latest`.
+    pub fn canonical(&self) -> String {
+        let mut text = format!("{}/{}", self.registry, self.repository);
+        self.push_suffix(&mut text);
+        text
+    }
+
+    /// The familiar name without tag and digest, `alpine`.
+    pub fn familiar_name(&self) -> String {
+        if self.registry != DEFAULT_REGISTRY {
+            return format!("{}/{}", self.registry, self.repository);
+        }
+        match self.repository.strip_prefix("library/") {
+            Some(short) if !short.contains('/') => short.to_owned(),
+            _ => self.familiar_hub_name(),
+        }
+    }
+
+    /// A repository of the hub whose first part could pass for a host keeps
+    /// its registry.
+    fn familiar_hub_name(&self) -> String {
+        let ambiguous = self
+            .repository
+            .split_once('/')
+            .is_none_or(|(first, _)| is_host_like(first));
+        match ambiguous {
+            true => format!("{}/{}", self.registry, self.repository),
+            false => self.repository.clone(),
+        }
+    }
+
+    fn push_suffix(&self, text: &mut String) {
+        if let Some(tag) = &self.tag {
+            text.push(':');
+            text.push_str(tag);
+        }
+        if let Some(digest) = &self.digest {
+            text.push('@');
+            text.push_str(digest.as_str());
+        }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.familiar_name();
+        self.push_suffix(&mut text);
+        f.pad(&text)
+    }
+}
+
+impl fmt::Debug for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.canonical())
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for Reference {
+    type Error = ReferenceError;
+
+    fn try_from(text: String) -> Result<Self, ReferenceError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Reference> for String {
+    fn from(reference: Reference) -> Self {
+        reference.canonical()
+    }
+}
+
+/// Whether `registry` (`HOST[:PORT]`) is this computer by its very name, so
+/// that nobody in between can listen.
+pub fn is_loopback(registry: &str) -> bool {
+    let host = host_of(registry);
+    if host == "localhost" {
+        return true;
+    }
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<std::net::IpAddr>()
+        .is_ok_and(|address| address.is_loopback())
+}
+
+/// The host of `HOST[:PORT]`, IPv6 still in its brackets.
+pub(crate) fn host_of(registry: &str) -> &str {
+    match registry.rfind(']') {
+        Some(end) => &registry[..=end],
+        None => registry.split(':').next().unwrap_or(registry),
+    }
+}
+
+/// Text of strangers for an error: control characters escaped.
+fn shown(text: &str) -> String {
+    text.escape_debug().to_string()
+}
+
+fn check_whole(text: &str) -> Result<(), ReferenceError> {
+    if text.is_empty() {
+        return Err(ReferenceError::Empty);
+    }
+    if text.len() > MAX_REFERENCE {
+        return Err(ReferenceError::TooLong(text.len()));
+    }
+    if text.contains("://") {
+        return Err(ReferenceError::Scheme(shown(text)));
+    }
+    Ok(())
+}
+
+fn parse_digest(whole: &str, digest: &str) -> Result<Digest, ReferenceError> {
+    digest.parse().map_err(|_| ReferenceError::Digest {
+        name: shown(whole),
+        digest: shown(digest),
+    })
+}
+
+/// A colon after the last slash starts a tag; before it, a port.
+fn split_tag(text: &str) -> (&str, Option<&str>) {
+    let last = text.rfind('/').map_or(0, |slash| slash + 1);
+    match text[last..].find(':') {
+        Some(colon) => (&text[..last + colon], Some(&text[last + colon + 1..])),
+        None => (text, None),
+    }
+}
+
+fn parse_tag(whole: &str, tag: &str) -> Result<String, ReferenceError> {
+    let first = tag.bytes().next();
+    let good = first.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && tag.len() <= MAX_TAG
+        && tag
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
+    match good {
+        true => Ok(tag.to_owned()),
+        false => Err(ReferenceError::Tag {
+            name: shown(whole),
+            tag: shown(tag),
+        }),
+    }
+}
+
+fn parse_name(whole: &str, name: &str) -> Result<(String, String), ReferenceError> {
+    let (registry, repository) = match name.split_once('/') {
+        Some((first, rest)) if is_host_like(first) => (parse_registry(whole, first)?, rest),
+        _ => (DEFAULT_REGISTRY.to_owned(), name),
+    };
+    check_repository(whole, repository)?;
+    let repository = match registry == DEFAULT_REGISTRY && !repository.contains('/') {
+        true if is_id(repository) => return Err(ReferenceError::Id(repository.to_owned())),
+        true => format!("{OFFICIAL}/{repository}"),
+        false => repository.to_owned(),
+    };
+    match registry.len() + 1 + repository.len() {
+        length if length > MAX_NAME => Err(ReferenceError::TooLong(length)),
+        _ => Ok((registry, repository)),
+    }
+}
+
+fn is_id(repository: &str) -> bool {
+    repository.len() == 64 && repository.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What stands before the first slash is a registry only if it could not be
+/// part of a repository on the hub.
+fn is_host_like(first: &str) -> bool {
+    first == "localhost" || first.contains(['.', ':'])
+}
+
+fn parse_registry(whole: &str, registry: &str) -> Result<String, ReferenceError> {
+    let malformed = || ReferenceError::Registry {
+        name: shown(whole),
+        registry: shown(registry),
+    };
+    let host = host_of(registry);
+    let port = &registry[host.len()..];
+    let host = canonical_host(host).ok_or_else(malformed)?;
+    let port = canonical_port(port).ok_or_else(malformed)?;
+    Ok(match format!("{host}{port}") {
+        hub if hub == "index.docker.io" => DEFAULT_REGISTRY.to_owned(),
+        other => other,
+    })
+}
+
+fn canonical_host(host: &str) -> Option<String> {
+    if let Some(bracketed) = host.strip_prefix('[') {
+        let address: Ipv6Addr = bracketed.strip_suffix(']')?.parse().ok()?;
+        return Some(format!("[{address}]"));
+    }
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    host.split('.')
+        .all(label)
+        .then(|| host.to_ascii_lowercase())
+}
+
+/// Empty, or a colon and a port from 1 to 65535.
+fn canonical_port(port: &str) -> Option<String> {
+    if port.is_empty() {
+        return Some(String::new());
+    }
+    let digits = port.strip_prefix(':')?;
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    match digits.parse::<u16>() {
+        Ok(0) | Err(_) => None,
+        Ok(number) => Some(format!(":{number}")),
+    }
+}
+
+fn check_repository(whole: &str, repository: &str) -> Result<(), ReferenceError> {
+    let Some(part) = repository.split('/').find(|part| !is_component(part)) else {
+        return Ok(());
+    };
+    let name = shown(whole);
+    let part = shown(part);
+    Err(match part.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => ReferenceError::Uppercase { name, part },
+        false => ReferenceError::Repository { name, part },
+    })
+}
+
+/// distribution-spec: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
+fn is_component(part: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = part.as_bytes();
+    let edges_are_words = bytes.first().is_some_and(|byte| is_word(*byte))
+        && bytes.last().is_some_and(|byte| is_word(*byte));
+    edges_are_words
+        && bytes
+            .split(|byte| is_word(*byte))
+            .all(|separator| match separator {
+                [] | b"." | b"_" | b"__" => true,
+                other => other.iter().all(|byte| *byte == b'-'),
+            })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn canonical(text: &str) -> String {
+        Reference::parse(text).unwrap().canonical()
+    }
+
+    #[test]
+    fn short_names_are_completed() {
+        for (typed, full) in [
+            ("alpine", "docker.io/library/alpine:latest"),
+            ("alpine:3.18", "docker.io/library/alpine:3.18"),
+            ("me/tool", "docker.io/me/tool:latest"),
+            ("docker.io/alpine", "docker.io/library/alpine:latest"),
+            ("index.docker.io/a/b:c", "docker.io/a/b:c"),
+            ("ghcr.io/o/r:tag", "ghcr.io/o/r:tag"),
+            ("GHCR.io/o/r:Tag", "ghcr.io/o/r:Tag"),
+            ("localhost/x", "localhost/x:latest"),
+            ("localhost:5000/x", "localhost:5000/x:latest"),
+            ("127.0.0.1:5000/x/y/z", "127.0.0.1:5000/x/y/z:latest"),
+            ("[::1]:5000/x", "[::1]:5000/x:latest"),
+            ("test.com:5000", "docker.io/library/test.com:5000"),
+            ("a__b/c--d.e_f", "docker.io/a__b/c--d.e_f:latest"),
+        ] {
+            assert_eq!(canonical(typed), full, "{typed}");
+        }
+        let pinned = format!("alpine@sha256:{HEX}");
+        assert_eq!(
+            canonical(&pinned),
+            format!("docker.io/library/alpine@sha256:{HEX}")
+        );
+        let both = format!("alpine:3@sha256:{HEX}");
+        assert_eq!(Reference::parse(&both).unwrap().to_string(), both);
+    }
+
+    #[test]
+    fn the_short_form_is_what_people_type() {
+        for (typed, shown) in [
+            ("docker.io/library/alpine", "alpine:latest"),
+            ("docker.io/me/tool:1", "me/tool:1"),
+            ("docker.io/a.b/c:1", "docker.io/a.b/c:1"),
+            ("docker.io/library/a/b:1", "library/a/b:1"),
+            ("ghcr.io/o/r", "ghcr.io/o/r:latest"),
+        ] {
+            assert_eq!(Reference::parse(typed).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn errors_name_the_part_at_fault() {
+        for (typed, fragment) in [
+            ("", "empty"),
+            ("Alpine", "lower case"),
+            ("ghcr.io/Owner/x", "'Owner' is not"),
+            ("alpine:", "malformed tag ''"),
+            ("alpine:.x", "malformed tag '.x'"),
+            ("alpine:a b", "malformed tag 'a b'"),
+            ("alpine@sha256:12", "malformed digest 'sha256:12'"),
+            ("alpine@sha512:12", "malformed digest"),
+            ("a//b", "malformed at ''"),
+            ("/a", "malformed at ''"),
+            ("a/", "malformed at ''"),
+            ("a..b", "malformed at 'a..b'"),
+            ("-a", "malformed at '-a'"),
+            ("../etc/passwd", "malformed registry '..'"),
+            ("a/../b", "malformed at '..'"),
+            ("a\nb", "malformed at 'a\\nb'"),
+            ("localhost:0/x", "malformed registry"),
+            ("localhost:99999/x", "malformed registry"),
+            ("localhost:+5/x", "malformed registry"),
+            ("[::1/x", "malformed registry"),
+            ("-x.com/a", "malformed registry"),
+            ("https://ghcr.io/o/r", "scheme"),
+            (HEX, "image id"),
+            (&"a".repeat(256), "too long"),
+            (&"a".repeat(4096), "too long"),
+            (&format!("a:{}", "t".repeat(129)), "malformed tag"),
+        ] {
+            let error = Reference::parse(typed).unwrap_err().to_string();
+            assert!(error.contains(fragment), "{typed}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_told_by_the_name_alone() {
+        for yes in [
+            "localhost",
+            "localhost:5000",
+            "127.0.0.1:5",
+            "127.9.9.9",
+            "[::1]:5000",
+        ] {
+            assert!(is_loopback(yes), "{yes}");
+        }
+        for no in [
+            "localhost.example.com",
+            "128.0.0.1",
+            "example.com:127",
+            "[::2]:1",
+        ] {
+            assert!(!is_loopback(no), "{no}");
+        }
+    }
+
+    fn any_reference() -> impl Strategy<Value = String> {
+        let registry =
+            "(([a-z0-9]{1,8}\\.){1,2}[A-Za-z]{2,4}|localhost|\\[::[1-9a-f]\\])(:[1-9][0-9]{0,3})?/";
+        let repository = "[a-z0-9]{1,8}((\\.|_|__|-{1,3})[a-z0-9]{1,4}){0,2}";
+        (
+            proptest::option::of(registry),
+            proptest::collection::vec(repository, 1..4),
+            proptest::option::of("[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}"),
+            proptest::option::of("[0-9a-f]{64}"),
+        )
+            .prop_map(|(registry, parts, tag, digest)| {
+                let path = parts.join("/");
+                let mut text = match registry {
+                    Some(registry) => registry + &path,
+                    // With a dot, the first part would be a registry.
+                    None => path.replace('.', "_"),
+                };
+                if let Some(tag) = tag {
+                    text += &format!(":{tag}");
+                }
+                if let Some(digest) = digest {
+                    text += &format!("@sha256:{digest}");
+                }
+                text
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_displayed_parses_to_the_same(text in any_reference()) {
+            let reference = Reference::parse(&text).unwrap();
+            prop_assert_eq!(&Reference::parse(&reference.to_string()).unwrap(), &reference);
+            prop_assert_eq!(&Reference::parse(&reference.canonical()).unwrap(), &reference);
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,80}|[a-z:/@.\\[\\]_-]{0,40}") {
+            if let Ok(reference) = Reference::parse(&text) {
+                prop_assert_eq!(Reference::parse(&reference.canonical()), Ok(reference));
+            }
+        }
+    }
+}
