@@ -13,6 +13,9 @@ use super::super::reference::is_loopback;
 use super::fault::Fault;
 use super::{Registry, USER_AGENT, stalled};
 
+/// As a list of hosts that no proxy is used for: all names, all addresses.
+const EVERYTHING: &str = "*,0.0.0.0/0,::/0";
+
 impl Registry {
     /// Gets a token to replace `refused`. `None` where the registry offers no
     /// way to get one. Parallel requests that are refused log in once.
@@ -55,7 +58,10 @@ impl Registry {
         // For a registry on this computer a proxy that nothing uses stands in
         // for the environment's, which oci-client would take.
         let (http_proxy, no_proxy) = match is_loopback(&self.name) {
-            true => (Some("http://localhost".to_owned()), Some("*".to_owned())),
+            true => (
+                Some("http://localhost".to_owned()),
+                Some(EVERYTHING.to_owned()),
+            ),
             false => (None, None),
         };
         ClientConfig {

@@ -1,0 +1,12 @@
+//! Pulling images: from a hostile registry that a test writes in a few lines,
+//! and from Docker's own.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+mod distribution;
+mod fixture;
+mod hostile;
+mod resume;
+mod server;
+mod sink;
+mod store;
