@@ -1,1 +1,35 @@
-//! Builds the appliance that isolazi boots.
+//! Builds the appliance that isolazi boots: a kernel, an initramfs with the
+//! agent in it, a template of the data disk, helper programs, and a manifest.
+//!
+//! ```text
+//!  kernel-config/ ──► kernel ─────┐
+//!  guest-agent/ ────► initramfs ──┤  every piece is cached      one folder,
+//!  mke2fs ──────────► data disk ──┼─ under a hash of what  ───► exchanged as
+//!  crates.io ───────► helpers ────┘  it is made of              a whole
+//! ```
+//!
+//! [`build()`] is the only entry. It makes what is missing, so that a second
+//! run with nothing changed does little more than compare hashes.
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod arch;
+mod build;
+mod cache;
+mod command;
+mod cpio;
+mod disk;
+mod error;
+mod files;
+mod helpers;
+mod initramfs;
+mod kernel;
+mod output;
+mod progress;
+mod tools;
+
+pub use arch::{Arch, UnknownArch};
+pub use build::{Built, Options, build, default_output};
+pub use error::BuildError;
+pub use progress::Progress;

@@ -1,0 +1,241 @@
+//! What was built before, found again by what it was made of.
+//!
+//! ```text
+//! <cache>/
+//! ├── lock              held for a whole build
+//! ├── log/              what noisy programs said last
+//! └── <kind>/<key>/     one finished piece: the file itself and record.json
+//!     <kind>/work/      the piece being made; what a killed build left here
+//!                       is removed by the next
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use isolazi_protocol::appliance::FileEntry;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::BuildError;
+use crate::files::{self, FileError, failed};
+
+const RECORD: &str = "record.json";
+
+/// A hash of everything that a piece is made of.
+#[derive(Clone)]
+pub(crate) struct Key(Sha256);
+
+impl Key {
+    /// A key for pieces of `kind`. Counting `recipe` up rebuilds them all.
+    pub(crate) fn new(kind: &str, recipe: u32) -> Self {
+        Self(Sha256::new()).with(kind).with(recipe.to_string())
+    }
+
+    /// The key with one more ingredient. Lengths are hashed too, so that
+    /// ingredients do not run into each other.
+    pub(crate) fn with(mut self, ingredient: impl AsRef<[u8]>) -> Self {
+        let bytes = ingredient.as_ref();
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+        self
+    }
+
+    /// The key as the name of a folder.
+    pub(crate) fn hex(self) -> String {
+        let digest: [u8; 32] = self.0.finalize().into();
+        let digits: Vec<String> = digest[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        digits.concat()
+    }
+}
+
+/// A finished piece.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    /// Where it lies.
+    pub(crate) path: PathBuf,
+    /// Its digest and size when it was made.
+    pub(crate) entry: FileEntry,
+    /// What version of it this is.
+    pub(crate) version: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    entry: FileEntry,
+    version: String,
+}
+
+/// The cache, held by this process alone.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    root: PathBuf,
+    /// Released when closed.
+    _lock: File,
+}
+
+impl Cache {
+    /// Takes the cache at `root`; `waiting` is called when another builder has
+    /// it, before waiting for that one to end.
+    pub(crate) fn open(root: &Path, waiting: impl FnOnce()) -> Result<Self, FileError> {
+        fs::create_dir_all(root).map_err(failed("create", root))?;
+        Ok(Self {
+            root: root.to_owned(),
+            _lock: lock(&root.join("lock"), waiting)?,
+        })
+    }
+
+    /// Where the log `name` belongs.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.root.join("log").join(format!("{name}.log"))
+    }
+
+    /// The piece with this key, if it was made before.
+    pub(crate) fn find(&self, kind: &str, key: &Key, file: &str) -> Option<Piece> {
+        let folder = self.root.join(kind).join(key.clone().hex());
+        let record = fs::read(folder.join(RECORD)).ok()?;
+        let record: Record = serde_json::from_slice(&record).ok()?;
+        let path = folder.join(file);
+        let whole = fs::metadata(&path).is_ok_and(|found| found.len() == record.entry.size);
+        whole.then_some(Piece {
+            path,
+            entry: record.entry,
+            version: record.version,
+        })
+    }
+
+    /// Has `make` make a piece. It is given an empty folder, leaves `file`
+    /// there and returns its version; anything else it leaves is removed.
+    pub(crate) fn make(
+        &self,
+        kind: &str,
+        key: &Key,
+        file: &str,
+        make: impl FnOnce(&Path) -> Result<String, BuildError>,
+    ) -> Result<Piece, BuildError> {
+        let work = self.root.join(kind).join("work");
+        files::remove_tree(&work)?;
+        fs::create_dir_all(&work).map_err(failed("create", &work))?;
+        let version = make(&work)?;
+        let path = self.keep(&work, kind, key, file, version)?;
+        files::remove_tree(&work)?;
+        Ok(path)
+    }
+
+    fn keep(
+        &self,
+        work: &Path,
+        kind: &str,
+        key: &Key,
+        file: &str,
+        version: String,
+    ) -> Result<Piece, BuildError> {
+        let made = work.join(file);
+        let record = Record {
+            entry: files::entry_of_file(&made)?,
+            version,
+        };
+        let folder = self.root.join(kind).join(key.clone().hex());
+        files::remove_tree(&folder)?;
+        fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+        let path = folder.join(file);
+        fs::rename(&made, &path).map_err(failed("create", &path))?;
+        // The record comes last: without it there is no piece.
+        let text = serde_json::to_vec(&record).map_err(io::Error::other);
+        let text = text.map_err(failed("describe", &path))?;
+        files::write_new(&folder.join(RECORD), 0o644, &text)?;
+        Ok(Piece {
+            path,
+            entry: record.entry,
+            version: record.version,
+        })
+    }
+}
+
+/// Locks the file at `path` for this process alone, until it is closed.
+pub(crate) fn lock(path: &Path, waiting: impl FnOnce()) -> Result<File, FileError> {
+    let take = || {
+        let file = File::options().create(true).append(true).open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                waiting();
+                file.lock()?;
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        Ok(file)
+    };
+    take().map_err(failed("lock", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(ingredients: &[&str]) -> String {
+        let start = Key::new("kernel", 1);
+        let key = ingredients.iter().fold(start, Key::with);
+        key.hex()
+    }
+
+    #[test]
+    fn keys_are_stable_and_differ_with_every_ingredient() {
+        assert_eq!(key(&["6.12", "gcc 12"]), key(&["6.12", "gcc 12"]));
+        assert_ne!(key(&["6.12", "gcc 12"]), key(&["6.12", "gcc 13"]));
+        assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
+        assert_ne!(Key::new("kernel", 1).hex(), Key::new("kernel", 2).hex());
+        // A change here would rebuild everybody's kernel.
+        assert_eq!(key(&["6.12"]), "60f4b489985a45d2849a3c8aa8049953");
+    }
+
+    #[test]
+    fn a_piece_is_found_again_until_its_key_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path(), || ()).unwrap();
+        let (one, two) = (Key::new("data", 1), Key::new("data", 2));
+        assert!(cache.find("data", &one, "disk").is_none());
+        let made = cache.make("data", &one, "disk", |work| {
+            fs::write(work.join("disk"), "content").unwrap();
+            fs::write(work.join("scratch"), "rest").unwrap();
+            Ok("v1".to_owned())
+        });
+        let found = cache.find("data", &one, "disk").unwrap();
+        assert_eq!(found.entry, made.unwrap().entry);
+        assert_eq!(found.version, "v1");
+        assert!(cache.find("data", &two, "disk").is_none());
+        assert!(!dir.path().join("data/work").exists());
+    }
+
+    #[test]
+    fn a_truncated_piece_or_one_without_record_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path(), || ()).unwrap();
+        let key = Key::new("data", 1);
+        let make = |work: &Path| {
+            fs::write(work.join("disk"), "content").unwrap();
+            Ok(String::new())
+        };
+        let piece = cache.make("data", &key, "disk", make).unwrap();
+        fs::write(&piece.path, "con").unwrap();
+        assert!(cache.find("data", &key, "disk").is_none());
+        let piece = cache.make("data", &key, "disk", make).unwrap();
+        fs::remove_file(piece.path.with_file_name(RECORD)).unwrap();
+        assert!(cache.find("data", &key, "disk").is_none());
+    }
+
+    #[test]
+    fn a_second_builder_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Cache::open(dir.path(), || ()).unwrap();
+        let (told, hears) = std::sync::mpsc::channel();
+        let root = dir.path().to_owned();
+        let second = std::thread::spawn(move || Cache::open(&root, || told.send(()).unwrap()));
+        hears.recv().unwrap();
+        drop(first);
+        assert!(second.join().unwrap().is_ok());
+    }
+}
