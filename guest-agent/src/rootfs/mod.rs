@@ -1,4 +1,5 @@
 //! A container's root file system: layers unpacked once, stacked by overlayfs.
 
 pub mod layers;
+mod remove;
 pub mod unpack;

@@ -2,4 +2,5 @@
 
 pub mod descriptor;
 pub mod executable;
+pub mod fs;
 pub mod readiness;

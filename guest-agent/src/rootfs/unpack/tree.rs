@@ -1,0 +1,229 @@
+//! The folder that a layer is unpacked into.
+//!
+//! Every path is resolved by the kernel with the folder as its root, once, to
+//! the folder that holds the last name; all else is done by that descriptor
+//! and the bare name. So a link in the layer may lead anywhere in the layer,
+//! and nowhere else.
+//!
+//! The folder last used stays open: most entries follow their siblings. Its
+//! time stamp is put back when another takes its place, because making
+//! something in it has changed it; thus the times of folders are right at the
+//! end without a list of them that a hostile archive could make endless.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, futimens, mkdirat, mknodat};
+use nix::sys::time::TimeSpec;
+
+use crate::rootfs::remove::remove_at;
+use crate::sys::fs;
+
+use super::OverlayXattrs;
+
+/// Mode of folders that no entry describes.
+const IMPLIED_MODE: Mode = Mode::from_bits_truncate(0o755);
+
+/// An open folder of the layer.
+pub(super) struct Folder {
+    path: Vec<u8>,
+    fd: OwnedFd,
+    mtime: TimeSpec,
+    xattrs: OverlayXattrs,
+    set_group_id: bool,
+    touched: Cell<bool>,
+    stale: Cell<bool>,
+}
+
+impl Folder {
+    fn new(path: &[u8], fd: OwnedFd, xattrs: OverlayXattrs) -> io::Result<Self> {
+        let stat = fstat(&fd)?;
+        Ok(Self {
+            path: path.to_vec(),
+            fd,
+            mtime: TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
+            xattrs,
+            set_group_id: stat.st_mode & libc::S_ISGID != 0,
+            touched: Cell::new(false),
+            stale: Cell::new(false),
+        })
+    }
+
+    /// Whether what is made in it gets the folder's group instead of ours.
+    pub(super) fn gives_its_group(&self) -> bool {
+        self.set_group_id
+    }
+
+    /// To name something in it that is about to change.
+    pub(super) fn change(&self) -> BorrowedFd<'_> {
+        self.touched.set(true);
+        self.fd.as_fd()
+    }
+
+    fn restore_time(&self) -> io::Result<()> {
+        if self.touched.get() {
+            futimens(&self.fd, &self.mtime, &self.mtime)?;
+        }
+        Ok(())
+    }
+
+    /// Removes `name` with all in it.
+    fn remove(&self, name: &[u8]) -> io::Result<()> {
+        // The path of this very folder may have led through it.
+        self.stale.set(true);
+        remove_at(self.change(), name)
+    }
+
+    /// Makes something called `name`, in the place of what has that name.
+    pub(super) fn replace<T>(
+        &self,
+        name: &[u8],
+        make: impl Fn(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        match make(self.change()) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                self.remove(name)?;
+                make(self.change())
+            }
+            result => result,
+        }
+    }
+
+    /// The folder `name`, made if there is none, in the place of anything else
+    /// of that name. One that replaces a whiteout must go on hiding what the
+    /// whiteout hid.
+    pub(super) fn make_dir(&self, name: &[u8]) -> io::Result<OwnedFd> {
+        let dir = self.change();
+        let mut opaque = false;
+        if let Err(error) = mkdirat(dir, name, Mode::S_IRWXU) {
+            if error != Errno::EEXIST {
+                return Err(error.into());
+            }
+            let stat = fs::stat_at(dir, name)?;
+            if !fs::is_dir(&stat) {
+                opaque = fs::is_whiteout(&stat);
+                self.remove(name)?;
+                mkdirat(dir, name, Mode::S_IRWXU)?;
+            }
+        }
+        let made = fs::open_dir_at(dir, name)?;
+        if opaque {
+            make_opaque(made.as_fd(), self.xattrs)?;
+        }
+        Ok(made)
+    }
+
+    /// Makes the folder `name`, which no entry has described.
+    fn imply(&self, name: &[u8]) -> io::Result<OwnedFd> {
+        if let Ok(stat) = fs::stat_at(self.fd.as_fd(), name)
+            && !fs::is_whiteout(&stat)
+        {
+            return Err(Errno::ENOTDIR.into());
+        }
+        let made = self.make_dir(name)?;
+        fchmod(&made, IMPLIED_MODE)?;
+        self.restore_time()?;
+        Ok(made)
+    }
+
+    /// Hides what the layers below have under `name`. What this layer has of
+    /// that name stays, as the image-spec wants it, and hides it as well.
+    pub(super) fn hide(&self, name: &[u8]) -> io::Result<()> {
+        let dir = self.change();
+        match mknodat(dir, name, SFlag::S_IFCHR, Mode::empty(), 0) {
+            Err(Errno::EEXIST) => {}
+            result => return Ok(result?),
+        }
+        match fs::open_dir_at(dir, name) {
+            Ok(made) => make_opaque(made.as_fd(), self.xattrs),
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hides all that the layers below have in this folder.
+    pub(super) fn hide_below(&self) -> io::Result<()> {
+        make_opaque(self.fd.as_fd(), self.xattrs)
+    }
+}
+
+fn make_opaque(dir: BorrowedFd<'_>, xattrs: OverlayXattrs) -> io::Result<()> {
+    fs::set_xattr(dir, xattrs.opaque(), b"y")
+}
+
+/// Nothing of that name, or nothing that is a folder.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR))
+}
+
+/// The layer's content as it grows.
+pub(super) struct Tree<'a> {
+    root: BorrowedFd<'a>,
+    current: Option<Folder>,
+    xattrs: OverlayXattrs,
+}
+
+impl<'a> Tree<'a> {
+    pub(super) fn new(root: BorrowedFd<'a>, xattrs: OverlayXattrs) -> Self {
+        Self {
+            root,
+            current: None,
+            xattrs,
+        }
+    }
+
+    /// The folder `path`, made with all above it where it is missing.
+    pub(super) fn folder(&mut self, path: &[u8]) -> io::Result<&Folder> {
+        let folder = match self.current.take() {
+            Some(folder) if folder.path == path && !folder.stale.get() => folder,
+            previous => {
+                previous.map_or(Ok(()), |folder| folder.restore_time())?;
+                self.open(path)?
+            }
+        };
+        Ok(self.current.insert(folder))
+    }
+
+    /// Closes the folder last used, so that its times are right.
+    pub(super) fn leave(&mut self) -> io::Result<()> {
+        match self.current.take() {
+            Some(folder) => folder.restore_time(),
+            None => Ok(()),
+        }
+    }
+
+    fn open(&self, path: &[u8]) -> io::Result<Folder> {
+        let fd = match fs::open_dir_in_root(self.root, path) {
+            Err(error) if is_missing(&error) => self.make_path(path)?,
+            result => result?,
+        };
+        Folder::new(path, fd, self.xattrs)
+    }
+
+    /// Makes the folders of `path` that are missing.
+    fn make_path(&self, path: &[u8]) -> io::Result<OwnedFd> {
+        let mut fd = fs::open_dir_at(self.root, b".")?;
+        let mut end = 0;
+        for name in path.split(|byte| *byte == b'/') {
+            end += name.len();
+            fd = self.step(fd, &path[..end], name)?;
+            end += 1;
+        }
+        Ok(fd)
+    }
+
+    /// From the folder `above` to `name` in it, which together are `path`.
+    fn step(&self, above: OwnedFd, path: &[u8], name: &[u8]) -> io::Result<OwnedFd> {
+        match fs::open_dir_at(above.as_fd(), name) {
+            Err(error) if is_missing(&error) => {}
+            result => return result,
+        }
+        // A link to a folder is as good as the folder.
+        match fs::open_dir_in_root(self.root, path) {
+            Err(error) if is_missing(&error) => Folder::new(b"", above, self.xattrs)?.imply(name),
+            result => result,
+        }
+    }
+}
