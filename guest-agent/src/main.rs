@@ -1,3 +1,17 @@
 //! `isolazi-agent`: PID 1 of the guest, and its server process.
 
-fn main() {}
+use std::process::ExitCode;
+
+use isolazi_agent::guest;
+
+fn main() -> ExitCode {
+    let role = std::env::args_os().nth(1);
+    if role.is_some_and(|role| role == guest::SERVER_ROLE) {
+        return guest::run_server();
+    }
+    if std::process::id() == 1 {
+        return guest::run_init();
+    }
+    eprintln!("isolazi-agent: started by the kernel of an isolazi guest, not by hand");
+    ExitCode::from(2)
+}

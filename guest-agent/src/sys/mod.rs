@@ -3,4 +3,5 @@
 pub mod descriptor;
 pub mod executable;
 pub mod fs;
+pub mod guest;
 pub mod readiness;

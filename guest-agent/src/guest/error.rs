@@ -1,0 +1,61 @@
+//! Why the guest cannot come up.
+
+use std::io;
+
+use super::DATA_ROOT;
+
+/// Everything here ends the boot; the host shows the line from the console.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GuestError {
+    /// A step of setting up the root, mounts or sysctls failed.
+    #[error("cannot {action} {subject}")]
+    Setup {
+        action: &'static str,
+        subject: String,
+        #[source]
+        source: io::Error,
+    },
+    /// The boot config in the initramfs is not what this agent expects.
+    #[error("the boot configuration is malformed")]
+    Config(#[source] serde_json::Error),
+    /// The machine was started without its disk.
+    #[error("no data disk: {0} did not appear")]
+    NoDisk(&'static str),
+    /// What is on the disk is not the file system the appliance comes with.
+    #[error("the data disk {0} holds no ext4 file system")]
+    NotExt4(&'static str),
+    /// Mounting failed; the file system may be damaged.
+    #[error("cannot mount the data disk {device} at {DATA_ROOT}")]
+    Mount {
+        device: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl GuestError {
+    /// For `map_err`: which step failed, on what.
+    pub(super) fn setup<E: Into<io::Error>>(
+        action: &'static str,
+        subject: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
+        let subject = subject.into();
+        move |source| Self::Setup {
+            action,
+            subject,
+            source: source.into(),
+        }
+    }
+}
+
+/// The error and its causes on one line, as the console shows it.
+pub(super) fn one_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        line.push_str(": ");
+        line.push_str(&source.to_string());
+        cause = source.source();
+    }
+    line
+}
