@@ -1,7 +1,14 @@
 //! Thin, typed wrappers of system calls; knows no domain type.
 
+pub mod caps;
+pub mod channel;
 pub mod descriptor;
 pub mod executable;
+pub mod filter;
 pub mod fs;
 pub mod guest;
+pub mod loopback;
+pub mod mount;
+pub mod process;
 pub mod readiness;
+pub mod tty;

@@ -1,0 +1,104 @@
+//! The limits of a container's cgroup, each by the controller it belongs to.
+
+use std::path::Path;
+
+use cgroups_rs::MaxValue;
+use cgroups_rs::devices::{DevicePermissions, DeviceType, DevicesController};
+use cgroups_rs::pid::PidController;
+
+use super::Hierarchy;
+use crate::launch::plan::CgroupPlan;
+
+/// Any major or minor number, to the devices controller.
+const ANY: i64 = -1;
+
+/// Character devices a container may use: null, zero, full, random, urandom,
+/// tty, console, ptmx and the terminals of devpts.
+const DEVICES: [(i64, i64); 9] = [
+    (1, 3),
+    (1, 5),
+    (1, 7),
+    (1, 8),
+    (1, 9),
+    (5, 0),
+    (5, 1),
+    (5, 2),
+    (136, ANY),
+];
+
+/// Sets all of the plan's limits, and says of each that could not be.
+pub(super) fn set(hierarchies: &[Hierarchy], plan: &CgroupPlan, warnings: &mut Vec<String>) {
+    let mut note = |what: &str, done: Result<(), String>| {
+        if let Err(why) = done {
+            warnings.push(format!("{what} does not apply: {why}"));
+        }
+    };
+    note("the limit of processes", limit_pids(hierarchies, plan));
+    note("the limit of devices", limit_devices(hierarchies));
+}
+
+/// The folder in which `controller` is set, by v1's and v2's name of it, and
+/// whether that is v2.
+fn folder_of<'a>(hierarchies: &'a [Hierarchy], controller: &str) -> Option<(&'a Path, bool)> {
+    let legacy = hierarchies.iter().find(|it| it.controls(controller));
+    let unified = || {
+        let unified = hierarchies.iter().find(|it| it.is_unified())?;
+        enable(&unified.folder, controller).then_some((unified.folder.as_path(), true))
+    };
+    legacy
+        .map(|it| (it.folder.as_path(), false))
+        .or_else(unified)
+}
+
+/// Makes a controller of v2 available in `folder`, by enabling it in the two
+/// groups above. Whether it is.
+fn enable(folder: &Path, controller: &str) -> bool {
+    let available = || {
+        std::fs::read_to_string(folder.join("cgroup.controllers"))
+            .is_ok_and(|list| list.split_whitespace().any(|it| it == controller))
+    };
+    if available() {
+        return true;
+    }
+    let mut above: Vec<&Path> = folder.ancestors().skip(1).take(2).collect();
+    above.reverse();
+    for group in above {
+        // Whether it worked shows in the folder itself.
+        let _ = std::fs::write(
+            group.join("cgroup.subtree_control"),
+            format!("+{controller}"),
+        );
+    }
+    available()
+}
+
+fn limit_pids(hierarchies: &[Hierarchy], plan: &CgroupPlan) -> Result<(), String> {
+    let (folder, v2) =
+        folder_of(hierarchies, "pids").ok_or("this machine has no pids controller")?;
+    let limit = i64::try_from(plan.pids_limit).map_or(MaxValue::Max, MaxValue::Value);
+    PidController::new(folder.to_owned(), v2)
+        .set_pid_max(limit)
+        .map_err(|error| error.to_string())
+}
+
+/// Denies all devices but the harmless ones, on v1. (Making a device file is
+/// harmless: it cannot be opened.) Elsewhere no mount of a container lets
+/// devices be opened, but for its `/dev`, where it cannot make any.
+fn limit_devices(hierarchies: &[Hierarchy]) -> Result<(), String> {
+    let Some(hierarchy) = hierarchies.iter().find(|it| it.controls("devices")) else {
+        return Ok(());
+    };
+    let devices = DevicesController::new(hierarchy.folder.clone());
+    let all = DevicePermissions::all();
+    let make = [DevicePermissions::MkNod];
+    devices
+        .deny_device(DeviceType::All, ANY, ANY, &all)
+        .and_then(|()| devices.allow_device(DeviceType::Char, ANY, ANY, &make))
+        .and_then(|()| devices.allow_device(DeviceType::Block, ANY, ANY, &make))
+        .and_then(|()| {
+            DEVICES.into_iter().try_for_each(|(major, minor)| {
+                devices.allow_device(DeviceType::Char, major, minor, &all)
+            })
+        })
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,206 @@
+//! Where a container's cgroup is: from `/proc/self/cgroup`, and the places
+//! where every distribution mounts the hierarchies.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::unistd::Pid;
+
+use super::Hierarchy;
+
+const MOUNTS: &str = "/sys/fs/cgroup";
+/// Name of the unified hierarchy's folder beside those of v1.
+const UNIFIED: &str = "unified";
+
+/// The v1 controllers that limit or account for something of a container.
+/// (`cpuset` refuses processes until it is told which processors to use.)
+const CONTROLLERS: [&str; 7] = [
+    "pids", "memory", "cpu", "cpuacct", "devices", "freezer", "blkio",
+];
+
+/// One line of a `/proc/<pid>/cgroup`.
+#[derive(Debug, PartialEq, Eq)]
+struct Membership<'a> {
+    /// Empty for the unified hierarchy.
+    controllers: Vec<&'a str>,
+    /// Name of its folder among [`MOUNTS`].
+    name: &'a str,
+    /// Path below the hierarchy's root, without the leading slash.
+    path: &'a str,
+}
+
+/// Where a container's folders `path` are to be, beside our own groups.
+pub(super) fn own_hierarchies(path: &str) -> Vec<Hierarchy> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    hierarchies(&own, |mount, own| base_of(mount, own).join(path))
+}
+
+/// The folders of a process's own groups.
+pub(super) fn hierarchies_of(pid: Pid) -> Vec<Hierarchy> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    hierarchies(&groups, |mount, own| mount.join(own))
+}
+
+fn hierarchies(groups: &str, place: impl Fn(&Path, &str) -> PathBuf) -> Vec<Hierarchy> {
+    let is_unified = statfs(MOUNTS).is_ok_and(|it| it.filesystem_type() == CGROUP2_SUPER_MAGIC);
+    memberships(groups)
+        .filter(|group| group.controllers.is_empty() || !is_unified)
+        .filter_map(|group| {
+            let mount = match is_unified {
+                true => PathBuf::from(MOUNTS),
+                false => Path::new(MOUNTS).join(group.name),
+            };
+            // The root of a hierarchy that is not mounted is no cgroup.
+            mount.join("cgroup.procs").exists().then(|| Hierarchy {
+                name: group.name.to_owned(),
+                folder: place(&mount, group.path),
+                controllers: group
+                    .controllers
+                    .iter()
+                    .map(|it| (*it).to_owned())
+                    .collect(),
+            })
+        })
+        .collect()
+}
+
+/// The folder that our own group lies in. A group that the mount does not show
+/// (we are in a container that was given only a part) counts as its root.
+fn base_of(mount: &Path, own: &str) -> PathBuf {
+    let parent = Path::new(own).parent().unwrap_or(Path::new(""));
+    let base = mount.join(parent);
+    if base.is_dir() {
+        base
+    } else {
+        mount.to_owned()
+    }
+}
+
+/// The hierarchies of use, the unified one last (it is number 0 of the list).
+fn memberships(groups: &str) -> impl Iterator<Item = Membership<'_>> {
+    groups.lines().filter_map(membership)
+}
+
+fn membership(line: &str) -> Option<Membership<'_>> {
+    let mut fields = line.splitn(3, ':').skip(1);
+    let (names, path) = (fields.next()?, fields.next()?.trim_start_matches('/'));
+    if names.is_empty() {
+        return Some(Membership {
+            controllers: Vec::new(),
+            name: UNIFIED,
+            path,
+        });
+    }
+    let controllers: Vec<&str> = names.split(',').collect();
+    let of_use = controllers.iter().any(|it| CONTROLLERS.contains(it));
+    of_use.then_some(Membership {
+        controllers,
+        name: names,
+        path,
+    })
+}
+
+/// Makes the folder and the one it lies in, where they are missing.
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(folder),
+        other => other,
+    }
+}
+
+/// Every folder named `path` in any hierarchy: where we would put it now, or,
+/// where a process elsewhere put it, wherever it is.
+pub(super) fn find(path: &str) -> Vec<Hierarchy> {
+    let mut found = own_hierarchies(path);
+    for hierarchy in &mut found {
+        if !hierarchy.folder.is_dir() {
+            let mount = mount_of(&hierarchy.name);
+            if let Some(folder) = search(&mount, path) {
+                hierarchy.folder = folder;
+            }
+        }
+    }
+    found.retain(|hierarchy| hierarchy.folder.is_dir());
+    found
+}
+
+fn mount_of(name: &str) -> PathBuf {
+    let own = Path::new(MOUNTS).join(name);
+    if own.join("cgroup.procs").exists() {
+        own
+    } else {
+        PathBuf::from(MOUNTS)
+    }
+}
+
+/// Looks through a hierarchy, breadth first.
+fn search(mount: &Path, path: &str) -> Option<PathBuf> {
+    const MOST_FOLDERS: usize = 20_000;
+    let mut queue = std::collections::VecDeque::from([mount.to_owned()]);
+    for _ in 0..MOST_FOLDERS {
+        let folder = queue.pop_front()?;
+        let candidate = folder.join(path);
+        if candidate.is_dir() {
+            return Some(candidate);
+        }
+        queue.extend(folders_in(&folder));
+    }
+    None
+}
+
+/// The groups directly below a group.
+pub(super) fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "9:name=systemd:/\n8:pids:/\n4:memory:/api/13fb\n3:cpuset:/\n\
+                          2:cpu,cpuacct:/\n0::/user.slice/session-1.scope\n";
+
+    #[test]
+    fn hierarchies_of_use_are_taken_from_the_list() {
+        let names: Vec<_> = memberships(HYBRID).map(|it| (it.name, it.path)).collect();
+        assert_eq!(
+            names,
+            [
+                ("pids", ""),
+                ("memory", "api/13fb"),
+                ("cpu,cpuacct", ""),
+                (UNIFIED, "user.slice/session-1.scope"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_container_stands_beside_its_launcher() {
+        let mount = tempfile::tempdir().unwrap();
+        std::fs::create_dir(mount.path().join("slice")).unwrap();
+        let base = |own| base_of(mount.path(), own);
+        assert_eq!(base("slice/session.scope"), mount.path().join("slice"));
+        assert_eq!(base("session.scope"), mount.path());
+        assert_eq!(base(""), mount.path());
+        assert_eq!(base("not/shown/here"), mount.path());
+    }
+
+    #[test]
+    fn a_group_made_elsewhere_is_found() {
+        let mount = tempfile::tempdir().unwrap();
+        let group = mount.path().join("a/b/isolazi/x");
+        std::fs::create_dir_all(&group).unwrap();
+        assert_eq!(search(mount.path(), "isolazi/x"), Some(group));
+        assert_eq!(search(mount.path(), "isolazi/y"), None);
+    }
+}

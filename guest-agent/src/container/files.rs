@@ -1,0 +1,196 @@
+//! One container's folder.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use isolazi_protocol::{
+    ContainerDetail, ContainerId, ContainerSpec, ContainerState, ContainerSummary,
+};
+
+use crate::container::now;
+use crate::launch::plan::LaunchPlan;
+
+/// Exit status of a container whose shim was killed, and which died with it.
+const KILLED: i32 = 128 + nix::libc::SIGKILL;
+
+/// `config.json`: how the container was made. Never changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Full id.
+    pub id: ContainerId,
+    /// Unique name.
+    pub name: String,
+    /// Nanoseconds since the Unix epoch.
+    pub created_at: u64,
+    /// What was asked for.
+    pub spec: ContainerSpec,
+}
+
+/// The folder of a container and the files in it.
+#[derive(Debug, Clone)]
+pub struct ContainerDir {
+    path: PathBuf,
+}
+
+impl ContainerDir {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The container's output.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("container.log")
+    }
+
+    /// What the shim itself has to complain about.
+    pub fn shim_log(&self) -> PathBuf {
+        self.path.join("shim.log")
+    }
+
+    /// The shim's listening socket.
+    pub fn socket(&self) -> PathBuf {
+        self.path.join("shim.sock")
+    }
+
+    /// How the container was made.
+    pub fn record(&self) -> io::Result<Record> {
+        self.read("config.json")
+    }
+
+    /// How to launch the container.
+    pub fn plan(&self) -> io::Result<LaunchPlan> {
+        self.read("plan.json")
+    }
+
+    /// Takes the container's lock, which says that it is alive; `None` where
+    /// somebody else holds it. The lock belongs to the open file description
+    /// (flock(2)), so it goes along when the descriptor is sent to the shim.
+    pub fn lock(&self) -> io::Result<Option<File>> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.path.join("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Whether a shim holds the container's lock.
+    pub fn is_alive(&self) -> bool {
+        File::open(self.path.join("lock"))
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Where the container is in its life. A container that claims to run but
+    /// has lost its shim is put right on the way.
+    pub fn state(&self) -> io::Result<ContainerState> {
+        let state = self.stored_state()?;
+        if !matches!(state, ContainerState::Running { .. }) || self.is_alive() {
+            return Ok(state);
+        }
+        // The shim may have ended properly between the two looks.
+        match self.stored_state()? {
+            ContainerState::Running { started_at, .. } => self.bury(started_at),
+            settled => Ok(settled),
+        }
+    }
+
+    /// Replaces the state. With `durable` it is on disk when this returns.
+    pub fn set_state(&self, state: &ContainerState, durable: bool) -> io::Result<()> {
+        self.replace("state.json", state, durable)
+    }
+
+    pub(crate) fn set_plan(&self, plan: &LaunchPlan, durable: bool) -> io::Result<()> {
+        self.replace("plan.json", plan, durable)
+    }
+
+    pub(crate) fn set_record(&self, record: &Record, durable: bool) -> io::Result<()> {
+        self.replace("config.json", record, durable)
+    }
+
+    /// One line of a listing.
+    pub fn summary(&self) -> io::Result<ContainerSummary> {
+        let record = self.record()?;
+        Ok(ContainerSummary {
+            state: self.state()?,
+            id: record.id,
+            name: record.name,
+            image: record.spec.image.reference,
+            command: record.spec.process.args,
+            created_at: record.created_at,
+        })
+    }
+
+    /// Everything there is to know.
+    pub fn detail(&self) -> io::Result<ContainerDetail> {
+        let record = self.record()?;
+        Ok(ContainerDetail {
+            state: self.state()?,
+            id: record.id,
+            name: record.name,
+            created_at: record.created_at,
+            spec: record.spec,
+            directory: self.path.to_string_lossy().into_owned(),
+        })
+    }
+
+    fn stored_state(&self) -> io::Result<ContainerState> {
+        match self.read("state.json") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ContainerState::Created),
+            other => other,
+        }
+    }
+
+    /// Records the end of a container whose shim was killed: its processes
+    /// died with the shim, its mounts with them; the cgroup is left to remove.
+    fn bury(&self, started_at: u64) -> io::Result<ContainerState> {
+        let Some(_lock) = self.lock()? else {
+            return self.stored_state();
+        };
+        if let Ok(plan) = self.plan() {
+            // What cannot be removed now is tried again when the container is removed.
+            crate::launch::cleanup(&plan);
+        }
+        let state = ContainerState::Exited {
+            code: KILLED,
+            started_at: Some(started_at),
+            finished_at: now(),
+            error: Some("its supervising process was killed".to_owned()),
+        };
+        self.set_state(&state, true)?;
+        Ok(state)
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<T> {
+        let bytes = fs::read(self.path.join(name))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{name}: {error}")))
+    }
+
+    fn replace<T: Serialize>(&self, name: &str, value: &T, durable: bool) -> io::Result<()> {
+        let bytes = serde_json::to_vec(value)?;
+        let temporary = self.path.join(format!(".{name}.new"));
+        let mut file = File::create(&temporary)?;
+        file.write_all(&bytes)?;
+        if durable {
+            file.sync_data()?;
+        }
+        fs::rename(&temporary, self.path.join(name))?;
+        if durable {
+            File::open(&self.path)?.sync_all()?;
+        }
+        Ok(())
+    }
+}

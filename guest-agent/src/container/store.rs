@@ -1,0 +1,404 @@
+//! All containers of one engine.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use isolazi_protocol::{
+    ContainerId, ContainerSpec, ContainerState, ContainerSummary, ErrorCode, WireError,
+};
+
+use crate::container::files::{ContainerDir, Record};
+use crate::container::{names, now};
+
+/// Folder of the name links, out of the way of the ids.
+const NAMES: &str = ".names";
+/// How often a made-up name may collide before something else must be wrong.
+const NAME_ATTEMPTS: usize = 32;
+
+/// Why a container cannot be made, found or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The name has characters that a name cannot have.
+    #[error("'{0}' is not a container name: use letters, digits, '_', '.' and '-', at least two")]
+    BadName(String),
+    /// The name belongs to another container.
+    #[error(
+        "the name '{0}' is taken; remove that container (isolazi rm {0}) or choose another name"
+    )]
+    NameTaken(String),
+    /// Nothing answers to this name or id.
+    #[error("no such container: {0}; isolazi ps -a lists them")]
+    NotFound(String),
+    /// Several ids start like this.
+    #[error("'{0}' is the start of several container ids; give more of it")]
+    Ambiguous(String),
+    /// It cannot be removed while it runs.
+    #[error("container {0} is running; stop it first or use rm -f")]
+    Running(String),
+    /// The file system refused.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.display().to_string();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+impl From<StoreError> for WireError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::BadName(_) | StoreError::Ambiguous(_) => {
+                Self::new(ErrorCode::InvalidArgument, error.to_string())
+            }
+            StoreError::NameTaken(_) | StoreError::Running(_) => {
+                Self::new(ErrorCode::Conflict, error.to_string())
+            }
+            StoreError::NotFound(_) => Self::new(ErrorCode::NotFound, error.to_string()),
+            StoreError::Io { source, .. } => {
+                let code = match source.kind() {
+                    io::ErrorKind::StorageFull => ErrorCode::StorageFull,
+                    io::ErrorKind::PermissionDenied => ErrorCode::Permission,
+                    _ => ErrorCode::Internal,
+                };
+                Self::new(code, format!("{error}: {source}"))
+            }
+        }
+    }
+}
+
+/// The folder that holds every container.
+#[derive(Debug, Clone)]
+pub struct ContainerStore {
+    root: PathBuf,
+}
+
+/// A container that exists, and whose lock its maker still holds.
+#[derive(Debug)]
+pub struct NewContainer {
+    /// Its folder.
+    pub dir: ContainerDir,
+    /// How it was made.
+    pub record: Record,
+    /// Its lock, to be handed to its shim.
+    pub lock: fs::File,
+}
+
+impl ContainerStore {
+    /// The store in `root`, which is made where it is missing.
+    pub fn open(root: PathBuf) -> Result<Self, StoreError> {
+        let names = root.join(NAMES);
+        if !names.is_dir() {
+            fs::create_dir_all(&names).map_err(StoreError::io("create", &names))?;
+        }
+        Ok(Self { root })
+    }
+
+    /// Makes a container's folder and reserves its name. The container counts
+    /// as existing only after [`NewContainer::finish`].
+    pub fn create(&self, spec: ContainerSpec) -> Result<NewContainer, StoreError> {
+        if let Some(name) = spec.name.as_deref().filter(|name| !names::is_valid(name)) {
+            return Err(StoreError::BadName(name.chars().take(80).collect()));
+        }
+        let id = random_id().map_err(StoreError::io("read", Path::new("/dev/urandom")))?;
+        let dir = ContainerDir::new(self.root.join(id.as_str()));
+        fs::create_dir(dir.path()).map_err(StoreError::io("create", dir.path()))?;
+        let reserved = self.lock_and_name(&dir, &id, spec.name.as_deref());
+        let (lock, name) = reserved.inspect_err(|_| {
+            // Nothing else knows the folder yet.
+            let _ = fs::remove_dir_all(dir.path());
+        })?;
+        let record = Record {
+            id,
+            name,
+            created_at: now(),
+            spec,
+        };
+        Ok(NewContainer { dir, record, lock })
+    }
+
+    /// The container with this name, id, or unambiguous start of an id.
+    pub fn find(&self, reference: &str) -> Result<ContainerDir, StoreError> {
+        if names::is_valid(reference)
+            && let Some(dir) = self.by_name(reference)
+        {
+            return Ok(dir);
+        }
+        let mut matches = self.ids().filter(|id| id.as_str().starts_with(reference));
+        let not_found = || StoreError::NotFound(reference.chars().take(80).collect());
+        let first = match reference.is_empty() {
+            true => None,
+            false => matches.next(),
+        };
+        let first = first.ok_or_else(not_found)?;
+        match matches.next() {
+            None => Ok(self.dir(&first)),
+            Some(_) => Err(StoreError::Ambiguous(reference.to_owned())),
+        }
+    }
+
+    /// Every container, newest first. One whose files cannot be read is left
+    /// out, and the others are listed all the same.
+    pub fn list(&self, all: bool) -> Vec<ContainerSummary> {
+        let mut containers: Vec<_> = self
+            .ids()
+            .filter_map(|id| self.dir(&id).summary().ok())
+            .filter(|summary| all || matches!(summary.state, ContainerState::Running { .. }))
+            .collect();
+        containers.sort_by_key(|summary| std::cmp::Reverse(summary.created_at));
+        containers
+    }
+
+    /// Removes an ended container: its processes are gone, its lock is free.
+    pub fn remove(&self, dir: &ContainerDir) -> Result<(), StoreError> {
+        let label = || dir.path().file_name().unwrap_or_default().to_string_lossy();
+        let lock = dir.lock().map_err(StoreError::io("lock", dir.path()))?;
+        if lock.is_none() {
+            return Err(StoreError::Running(
+                label().chars().take(ContainerId::SHORT).collect(),
+            ));
+        }
+        if let Ok(plan) = dir.plan() {
+            // A cgroup that is in use by somebody else's doing must not keep the folder.
+            crate::launch::cleanup(&plan);
+        }
+        self.delete(dir)
+    }
+
+    /// Deletes a container's folder and gives its name back. Its lock must be
+    /// held by the caller.
+    pub fn delete(&self, dir: &ContainerDir) -> Result<(), StoreError> {
+        if let Ok(record) = dir.record()
+            && let link = self.root.join(NAMES).join(&record.name)
+            && fs::read_link(&link).is_ok_and(|target| target.as_os_str() == record.id.as_str())
+        {
+            fs::remove_file(&link).map_err(StoreError::io("remove", &link))?;
+        }
+        // Without config.json the folder no longer is a container, whatever
+        // happens to the rest.
+        let config = dir.path().join("config.json");
+        match fs::remove_file(&config) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("remove", &config)(error));
+            }
+            _ => {}
+        }
+        fs::remove_dir_all(dir.path()).map_err(StoreError::io("remove", dir.path()))
+    }
+
+    /// Removes what interrupted work has left: folders that never became
+    /// containers or already ceased to be, and names without a container.
+    pub fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(&self.root) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let is_id = entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| name.parse::<ContainerId>().is_ok());
+            let dir = ContainerDir::new(entry.path());
+            if is_id
+                && !dir.path().join("config.json").exists()
+                && dir.path().join("lock").exists()
+                && let Ok(Some(_lock)) = dir.lock()
+            {
+                // Tried again at the next start where it fails.
+                let _ = fs::remove_dir_all(dir.path());
+            }
+        }
+    }
+
+    fn dir(&self, id: &ContainerId) -> ContainerDir {
+        ContainerDir::new(self.root.join(id.as_str()))
+    }
+
+    /// Ids of the containers that exist.
+    fn ids(&self) -> impl Iterator<Item = ContainerId> {
+        fs::read_dir(&self.root)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|id| self.dir(id).path().join("config.json").exists())
+    }
+
+    fn by_name(&self, name: &str) -> Option<ContainerDir> {
+        let target = fs::read_link(self.root.join(NAMES).join(name)).ok()?;
+        let id: ContainerId = target.to_str()?.parse().ok()?;
+        let dir = self.dir(&id);
+        dir.path().join("config.json").exists().then_some(dir)
+    }
+
+    fn lock_and_name(
+        &self,
+        dir: &ContainerDir,
+        id: &ContainerId,
+        wanted: Option<&str>,
+    ) -> Result<(fs::File, String), StoreError> {
+        let lock = dir.lock().map_err(StoreError::io("lock", dir.path()))?;
+        let lock = lock.ok_or_else(|| StoreError::Running(id.short().to_owned()))?;
+        if let Some(name) = wanted {
+            return match self.reserve(name, id)? {
+                true => Ok((lock, name.to_owned())),
+                false => Err(StoreError::NameTaken(name.to_owned())),
+            };
+        }
+        for attempt in 0..NAME_ATTEMPTS {
+            let name = names::made_up(id, attempt);
+            if self.reserve(&name, id)? {
+                return Ok((lock, name));
+            }
+        }
+        Err(StoreError::NameTaken(names::made_up(id, NAME_ATTEMPTS)))
+    }
+
+    /// Links `name` to `id`, unless a living container has it.
+    fn reserve(&self, name: &str, id: &ContainerId) -> Result<bool, StoreError> {
+        let link = self.root.join(NAMES).join(name);
+        loop {
+            match symlink(id.as_str(), &link) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(StoreError::io("create", &link)(error)),
+            }
+            // The folder is made before the name is linked and goes after it,
+            // so a link without a folder was left by a crash.
+            let owner = fs::read_link(&link);
+            if owner.is_ok_and(|target| self.root.join(target).exists()) {
+                return Ok(false);
+            }
+            match fs::remove_file(&link) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::io("remove", &link)(error));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn random_id() -> io::Result<ContainerId> {
+    let mut bytes = [0; 32];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(ContainerId::from_random(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::plan::tests::spec;
+
+    fn store() -> (tempfile::TempDir, ContainerStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ContainerStore::open(folder.path().join("containers")).unwrap();
+        (folder, store)
+    }
+
+    fn create(store: &ContainerStore, name: Option<&str>) -> Result<NewContainer, StoreError> {
+        let mut spec = spec();
+        spec.name = name.map(str::to_owned);
+        let new = store.create(spec)?;
+        new.dir.set_record(&new.record, false).unwrap();
+        Ok(new)
+    }
+
+    #[test]
+    fn a_name_belongs_to_one_container_until_it_is_removed() {
+        let (_folder, store) = store();
+        let first = create(&store, Some("web")).unwrap();
+        assert!(matches!(
+            create(&store, Some("web")),
+            Err(StoreError::NameTaken(_))
+        ));
+        assert_eq!(store.list(true).len(), 1, "the loser leaves nothing");
+        let dir = first.dir.clone();
+        drop(first.lock);
+        store.remove(&dir).unwrap();
+        create(&store, Some("web")).unwrap();
+    }
+
+    #[test]
+    fn a_container_is_found_by_name_id_and_prefix() {
+        let (_folder, store) = store();
+        let one = create(&store, Some("one")).unwrap();
+        create(&store, Some("two")).unwrap();
+        for reference in ["one", one.record.id.as_str(), one.record.id.short()] {
+            assert_eq!(store.find(reference).unwrap().path(), one.dir.path());
+        }
+        for reference in ["", "three", "../one", "/", "\0"] {
+            assert!(matches!(
+                store.find(reference),
+                Err(StoreError::NotFound(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn a_living_container_is_not_removed() {
+        let (_folder, store) = store();
+        let new = create(&store, None).unwrap();
+        assert!(matches!(
+            store.remove(&new.dir),
+            Err(StoreError::Running(_))
+        ));
+        assert!(new.dir.is_alive());
+    }
+
+    #[test]
+    fn a_corrupt_container_does_not_hide_the_others() {
+        let (_folder, store) = store();
+        create(&store, Some("good")).unwrap();
+        let bad = create(&store, Some("bad")).unwrap();
+        fs::write(bad.dir.path().join("config.json"), "{").unwrap();
+        let names: Vec<_> = store.list(true).into_iter().map(|c| c.name).collect();
+        assert_eq!(names, ["good"]);
+    }
+
+    #[test]
+    fn sweeping_takes_half_made_folders_only() {
+        let (_folder, store) = store();
+        let whole = create(&store, None).unwrap();
+        let half = store.create(spec()).unwrap();
+        store.sweep();
+        assert!(half.dir.path().exists(), "its maker still holds the lock");
+        let path = half.dir.path().to_owned();
+        drop(half.lock);
+        drop(whole.lock);
+        store.sweep();
+        assert!(!path.exists());
+        assert!(whole.dir.path().exists());
+    }
+
+    #[test]
+    fn a_container_that_lost_its_shim_is_reported_as_killed() {
+        let (_folder, store) = store();
+        let new = create(&store, None).unwrap();
+        let running = ContainerState::Running {
+            pid: 1,
+            started_at: 5,
+        };
+        new.dir.set_state(&running, false).unwrap();
+        assert_eq!(new.dir.state().unwrap(), running);
+        drop(new.lock);
+        assert!(matches!(
+            new.dir.state().unwrap(),
+            ContainerState::Exited { code: 137, .. }
+        ));
+    }
+}

@@ -1,0 +1,75 @@
+//! A further process in a running container.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl::set_dumpable;
+use nix::unistd::{Pid, getpid};
+
+use isolazi_protocol::ExecSpec;
+
+use super::error::{At, LaunchError, Stage};
+use super::plan::LaunchPlan;
+use super::process::Process;
+use super::resolve::Root;
+use super::spawn::{Launched, spawn};
+use super::start::{enter_ready, isolate};
+use super::stdio::{Stdio, Terminals};
+use crate::cgroup::Cgroup;
+use crate::sys::process::{pidfd_open, pidfd_signal};
+
+/// All but the PID namespace, which a process can only be born into.
+const JOINED: CloneFlags = CloneFlags::CLONE_NEWNS
+    .union(CloneFlags::CLONE_NEWUTS)
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWNET)
+    .union(CloneFlags::CLONE_NEWCGROUP);
+
+/// Starts `spec` in the container whose first process is `init`, and returns
+/// once its command runs. The caller becomes its parent.
+///
+/// The caller's memory is not to be read from inside, so it stops being
+/// dumpable (prctl(2), `PR_SET_DUMPABLE`), and stays so.
+pub fn exec(
+    plan: &LaunchPlan,
+    spec: &ExecSpec,
+    init: Pid,
+    init_pidfd: BorrowedFd<'_>,
+    stdio: Stdio,
+) -> Result<Launched, LaunchError> {
+    let process = Process::further(plan, spec)?;
+    let cgroup = Cgroup::of_process(init);
+    // What was read is init's only if it had not ended by then.
+    pidfd_signal(init_pidfd, 0).at(Stage::Join, || "find the container's first process")?;
+    let entrance = enter_ready(&cgroup)?;
+    set_dumpable(false).at(Stage::Join, || "protect the launcher's memory")?;
+    born_in_namespace_of(init_pidfd, || {
+        spawn(CloneFlags::empty(), entrance.unified(), |reporter| {
+            isolate(&entrance, reporter)?;
+            setns(init_pidfd, JOINED).at(Stage::Join, || "join the container's namespaces")?;
+            let root = Root::own().at(Stage::Join, || "open the container's root")?;
+            process.execute(&root, stdio, &Terminals::Running, reporter)
+        })
+    })
+}
+
+/// Runs `spawn` while the caller's children are born in the PID namespace of
+/// `init`. The caller's own namespace never changes.
+fn born_in_namespace_of(
+    init: BorrowedFd<'_>,
+    spawn: impl FnOnce() -> Result<Launched, LaunchError>,
+) -> Result<Launched, LaunchError> {
+    let switch = |to: BorrowedFd<'_>| {
+        setns(to, CloneFlags::CLONE_NEWPID)
+            .at(Stage::Join, || "switch the PID namespace of new processes")
+    };
+    let own = pidfd_open(getpid()).at(Stage::Join, || "open the launcher's pidfd")?;
+    switch(init)?;
+    let launched = spawn();
+    match switch(own.as_fd()) {
+        Ok(()) => launched,
+        // Cannot fail for a process that still exists; if it did, a later
+        // container would be born inside this one.
+        Err(error) => Err(launched.err().unwrap_or(error)),
+    }
+}

@@ -1,0 +1,77 @@
+//! What is shown in the container from outside: the user's `-v`, and the
+//! files of its folder below `/etc`.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::fstat;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+
+use crate::launch::error::{At, LaunchError, Stage};
+use crate::launch::plan::{BindPlan, EtcFile};
+use crate::launch::resolve::{Kind, Root};
+use crate::sys::mount::{MountFlags, attach, clone_tree, restrict};
+
+/// Devices reach a container as devices, not as part of a folder.
+const ALWAYS: MountFlags = MountFlags::NO_DEV_SUID;
+
+/// Shows `file` below `/etc`, writable.
+pub(super) fn etc_file(root: &Root, file: &EtcFile) -> Result<(), LaunchError> {
+    let target = Path::new("/etc").join(&file.name);
+    show(root, &file.source, &target, ALWAYS)
+}
+
+/// Carries out one `-v`.
+pub(super) fn user(root: &Root, request: &BindPlan) -> Result<(), LaunchError> {
+    if request.target.parent().is_none() {
+        return Err(refused(&request.target, "`/` is the container's own root"));
+    }
+    let flags = match request.read_only {
+        true => ALWAYS | MountFlags::READ_ONLY,
+        false => ALWAYS,
+    };
+    show(root, &request.source, &request.target, flags)
+}
+
+fn show(root: &Root, source: &Path, target: &Path, flags: MountFlags) -> Result<(), LaunchError> {
+    let (tree, kind) = copy_of(source, flags).at(Stage::Binds, || {
+        format!("take {} for a mount", source.display())
+    })?;
+    let place = root.ensure(target, kind).at(Stage::Binds, || {
+        format!("make the mount's target {}", target.display())
+    })?;
+    if is_proc(place.as_fd()) {
+        return Err(refused(target, "nothing may be mounted below /proc"));
+    }
+    attach(tree.as_fd(), place.as_fd()).at(Stage::Binds, || {
+        format!("mount {} at {}", source.display(), target.display())
+    })
+}
+
+/// A restricted copy of the mount at `source`, attached nowhere.
+fn copy_of(source: &Path, flags: MountFlags) -> Result<(OwnedFd, Kind), Errno> {
+    let path = CString::new(source.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let tree = clone_tree(AT_FDCWD, &path, true)?;
+    restrict(tree.as_fd(), flags, true)?;
+    let kind = match fstat(&tree)?.st_mode & libc::S_IFMT {
+        libc::S_IFDIR => Kind::Folder,
+        _ => Kind::File,
+    };
+    Ok((tree, kind))
+}
+
+fn is_proc(place: BorrowedFd<'_>) -> bool {
+    fstatfs(place).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC)
+}
+
+fn refused(target: &Path, why: &str) -> LaunchError {
+    let target = target.display();
+    LaunchError::new(
+        Stage::Binds,
+        format!("cannot mount at {target}: {why}; choose another target"),
+    )
+}

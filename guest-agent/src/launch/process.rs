@@ -1,0 +1,231 @@
+//! What every process of a container does last, inside its root: it becomes
+//! the user, with that user's privileges only, and then the command.
+
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{execve, fchdir, getcwd};
+
+use isolazi_protocol::ExecSpec;
+
+use super::environment::{DEFAULT_PATH, Environment, arguments};
+use super::error::{At, LaunchError, Stage};
+use super::plan::{LaunchPlan, SeccompProgram};
+use super::report::Reporter;
+use super::resolve::{Kind, Root};
+use super::stdio::{self, Stdio, Terminals};
+use super::user::{self, Identity};
+use crate::sys::caps::{self, CapabilitySet};
+use crate::sys::filter;
+use crate::sys::process::{CloseRange, close_range, exit_now, reset_signals};
+
+/// What root keeps in a container: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL,
+/// SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT and SETFCAP.
+const CAPABILITIES: CapabilitySet = CapabilitySet::of(&[0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 31]);
+
+/// A process to be, its strings checked.
+#[derive(Debug)]
+pub(super) struct Process<'a> {
+    args: Vec<CString>,
+    environment: Environment,
+    cwd: &'a str,
+    user: &'a str,
+    seccomp: &'a [SeccompProgram],
+}
+
+impl<'a> Process<'a> {
+    /// The plan's own process.
+    pub(super) fn first(plan: &'a LaunchPlan) -> Result<Self, LaunchError> {
+        Self::checked(plan, &plan.process.args, &[], None, None)
+    }
+
+    /// A further process, with the plan's values where `spec` has none.
+    pub(super) fn further(plan: &'a LaunchPlan, spec: &'a ExecSpec) -> Result<Self, LaunchError> {
+        let (cwd, user) = (spec.cwd.as_deref(), spec.user.as_deref());
+        Self::checked(plan, &spec.args, &spec.env, cwd, user)
+    }
+
+    fn checked(
+        plan: &'a LaunchPlan,
+        args: &[String],
+        env: &[String],
+        cwd: Option<&'a str>,
+        user: Option<&'a str>,
+    ) -> Result<Self, LaunchError> {
+        let mut environment = Environment::default();
+        environment.extend(&plan.process.env);
+        environment.extend(env);
+        environment.set_if_missing("PATH", DEFAULT_PATH);
+        environment.set_if_missing("HOSTNAME", &plan.hostname);
+        environment.to_c()?;
+        Ok(Self {
+            args: arguments(args)?,
+            environment,
+            cwd: cwd.unwrap_or(&plan.process.cwd),
+            user: user.unwrap_or(&plan.process.user),
+            seccomp: &plan.seccomp,
+        })
+    }
+
+    /// Becomes the command. `root` is the root of the calling process.
+    pub(super) fn execute(
+        mut self,
+        root: &Root,
+        stdio: Stdio,
+        terminals: &Terminals<'_>,
+        reporter: &Reporter,
+    ) -> Result<Infallible, LaunchError> {
+        let identity = user::resolve(root, self.user)?;
+        self.complete_environment(&identity, stdio.is_terminal());
+        let environment = self.environment.to_c()?;
+        stdio::install(stdio, terminals, root, identity.uid, reporter)?;
+        enter_folder(root, self.cwd)?;
+        umask(Mode::from_bits_truncate(0o022));
+        reset_signals().at(Stage::Privileges, || "reset signals")?;
+        drop_privileges(&identity).at(Stage::Privileges, || {
+            format!("become user {}", identity.uid)
+        })?;
+        self.replace(&environment, reporter)
+    }
+
+    fn complete_environment(&mut self, identity: &Identity, terminal: bool) {
+        if terminal {
+            self.environment.set_if_missing("TERM", "xterm");
+        }
+        let home = identity.home.as_deref().filter(|home| !home.is_empty());
+        self.environment.set_if_missing("HOME", home.unwrap_or("/"));
+    }
+
+    /// The last steps. Does not return: most descriptors are closed here, and
+    /// values that own them must not be dropped any more.
+    fn replace(self, environment: &[CString], reporter: &Reporter) -> ! {
+        let reporter = match keep_only(reporter) {
+            Ok(kept) => kept,
+            Err(errno) => fail(
+                reporter,
+                &Err(errno).at(Stage::Stdio, || "close descriptors"),
+            ),
+        };
+        let steps = || {
+            // Checked here, once nothing clears the signal any more.
+            reporter
+                .ready()
+                .at(Stage::Exec, || "reach the launcher, which is gone")?;
+            self.install_filters()?;
+            self.search_and_execute(environment)
+        };
+        fail(&reporter, &steps())
+    }
+
+    fn install_filters(&self) -> Result<(), LaunchError> {
+        self.seccomp.iter().try_for_each(|program| {
+            filter::install(&program.0).at(Stage::Seccomp, || "install the system-call filter")
+        })
+    }
+
+    /// execvp(3), by the container's own PATH.
+    fn search_and_execute(&self, environment: &[CString]) -> Result<Infallible, LaunchError> {
+        let Some(command) = self.args.first() else {
+            return Err(LaunchError::new(Stage::Plan, "no command to run"));
+        };
+        let name = command.to_string_lossy();
+        let errno = if command.to_bytes().contains(&b'/') {
+            self.execute_file(command, environment)
+        } else {
+            self.execute_in_path(command, environment)
+        };
+        Err(errno).at(Stage::Exec, || describe(&name, errno))
+    }
+
+    fn execute_in_path(&self, command: &CStr, environment: &[CString]) -> Errno {
+        let mut answer = Errno::ENOENT;
+        if command.is_empty() {
+            return answer;
+        }
+        for folder in self.environment.get("PATH").unwrap_or_default().split(':') {
+            let folder = if folder.is_empty() { "." } else { folder };
+            let path = [folder.as_bytes(), b"/", command.to_bytes()].concat();
+            let Ok(path) = CString::new(path) else {
+                continue;
+            };
+            match self.execute_file(&path, environment) {
+                Errno::ENOENT | Errno::ENOTDIR => {}
+                Errno::EACCES => answer = Errno::EACCES,
+                other => return other,
+            }
+        }
+        answer
+    }
+
+    /// Returns only with the reason why it could not.
+    fn execute_file(&self, path: &CStr, environment: &[CString]) -> Errno {
+        match execve(path, &self.args, environment) {
+            Ok(never) => match never {},
+            Err(errno) => errno,
+        }
+    }
+}
+
+fn describe(name: &str, errno: Errno) -> String {
+    // A file that is there and not found lacks what it is to be run by.
+    if errno == Errno::ENOENT && name.contains('/') && Path::new(name).exists() {
+        return format!("execute `{name}`, whose interpreter or loader is missing");
+    }
+    format!("execute `{name}`")
+}
+
+fn fail(reporter: &Reporter, result: &Result<Infallible, LaunchError>) -> ! {
+    match result {
+        Ok(never) => match *never {},
+        Err(error) => {
+            reporter.failed(error);
+            exit_now(error.exit_code())
+        }
+    }
+}
+
+/// Enters the working directory, making it where it is missing. It is looked
+/// up without magic links, and it must lie in the container's root: a
+/// directory that leaked from outside has no name there.
+fn enter_folder(root: &Root, cwd: &str) -> Result<(), LaunchError> {
+    let enter = || {
+        let place = root.ensure(Path::new(cwd), Kind::Folder)?;
+        fchdir(&place)?;
+        match getcwd()?.is_absolute() {
+            true => Ok(()),
+            false => Err(Errno::ENOENT),
+        }
+    };
+    enter().at(Stage::WorkingDir, || {
+        format!("enter the working directory {cwd}")
+    })
+}
+
+/// The order matters: each step needs what the next ones give up.
+fn drop_privileges(identity: &Identity) -> Result<(), Errno> {
+    caps::limit_bounding_set(CAPABILITIES)?;
+    caps::clear_ambient()?;
+    crate::sys::process::set_groups(&identity.groups)?;
+    crate::sys::process::set_group(identity.gid)?;
+    crate::sys::process::set_user(identity.uid)?;
+    caps::set_permitted(match identity.uid {
+        0 => CAPABILITIES,
+        _ => CapabilitySet::EMPTY,
+    })?;
+    // Changing the user or capabilities has cleared it.
+    set_pdeathsig(Signal::SIGKILL)?;
+    set_no_new_privs()
+}
+
+/// Closes every descriptor but the standard ones and the channel, which comes
+/// to be number 3 and closes on `execve`.
+fn keep_only(reporter: &Reporter) -> Result<Reporter, Errno> {
+    let kept = reporter.moved_to(3)?;
+    close_range(4, CloseRange::Now)?;
+    Ok(kept)
+}

@@ -1,0 +1,111 @@
+//! A container's first process.
+
+use std::convert::Infallible;
+use std::ffi::CStr;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{sethostname, setsid};
+
+use super::error::{At, LaunchError, Stage};
+use super::mounts;
+use super::plan::LaunchPlan;
+use super::process::Process;
+use super::report::Reporter;
+use super::spawn::{Launched, spawn};
+use super::stdio::{Stdio, Terminals};
+use crate::cgroup::{Cgroup, Entrance};
+use crate::sys::loopback;
+use crate::sys::process::{CloseRange, close_range, join_new_session_keyring};
+
+/// Name of the keyring that each container's processes start with.
+const KEYRING: &CStr = c"isolazi";
+
+/// The cgroup namespace is left out: it must be made inside the cgroup.
+const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
+    .union(CloneFlags::CLONE_NEWPID)
+    .union(CloneFlags::CLONE_NEWUTS)
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWNET);
+
+/// Creates the container and starts its first process. Returns once its
+/// command runs. After an error nothing of it runs; [`super::cleanup`] removes
+/// its cgroup.
+pub fn start(plan: &LaunchPlan, stdio: Stdio) -> Result<Launched, LaunchError> {
+    let process = Process::first(plan)?;
+    let mut cgroup = Cgroup::create(&plan.cgroup);
+    let mut warnings = cgroup.take_warnings();
+    let entrance = enter_ready(&cgroup)?;
+    let mut launched = spawn(NAMESPACES, entrance.unified(), |reporter| {
+        isolate(&entrance, reporter)?;
+        become_first(plan, &cgroup, process, stdio, reporter)
+    })?;
+    warnings.append(&mut launched.warnings);
+    Ok(Launched {
+        warnings,
+        ..launched
+    })
+}
+
+/// Opens the ways into a cgroup.
+pub(super) fn enter_ready(cgroup: &Cgroup) -> Result<Entrance, LaunchError> {
+    cgroup
+        .entrance()
+        .map_err(|error| to_errno(&error))
+        .at(Stage::Cgroup, || "open the container's cgroup")
+}
+
+/// What every process of a container does first: it dies with its launcher,
+/// keeps no descriptor, no session and no key of it, and is in the cgroup.
+pub(super) fn isolate(entrance: &Entrance, reporter: &Reporter) -> Result<(), LaunchError> {
+    set_pdeathsig(Signal::SIGKILL).at(Stage::Isolate, || "tie the process to its launcher")?;
+    close_range(3, CloseRange::OnExec).at(Stage::Isolate, || "mark descriptors close-on-exec")?;
+    entrance
+        .enter_v1()
+        .map_err(|error| to_errno(&error))
+        .at(Stage::Cgroup, || "enter the container's cgroup")?;
+    setsid().at(Stage::Isolate, || "start a session")?;
+    match join_new_session_keyring(KEYRING) {
+        // A kernel or filter without keyrings has none to protect.
+        Ok(()) | Err(Errno::ENOSYS | Errno::EPERM) => {}
+        Err(errno) => reporter.warning(&format!("no session keyring: {}", errno.desc())),
+    }
+    Ok(())
+}
+
+fn become_first(
+    plan: &LaunchPlan,
+    cgroup: &Cgroup,
+    process: Process<'_>,
+    stdio: Stdio,
+    reporter: &Reporter,
+) -> Result<Infallible, LaunchError> {
+    // Modes of what is made for the container are meant as they are written.
+    umask(Mode::empty());
+    unshare(CloneFlags::CLONE_NEWCGROUP).at(Stage::Isolate, || "make a cgroup namespace")?;
+    sethostname(&plan.hostname).at(Stage::Isolate, || {
+        format!("set the host name `{}`", plan.hostname)
+    })?;
+    loopback::bring_up().at(Stage::Isolate, || "bring the loopback interface up")?;
+    not_favoured(reporter);
+    let (root, mounted) = mounts::build(plan, cgroup, reporter)?;
+    mounts::enter(&root)?;
+    process.execute(&root, stdio, &Terminals::Own(&mounted), reporter)
+}
+
+/// A launcher that the kernel spares when memory is short does not pass that
+/// on: a container's `oom_score_adj` is 0 at least.
+fn not_favoured(reporter: &Reporter) {
+    const PATH: &str = "/proc/self/oom_score_adj";
+    let own = std::fs::read_to_string(PATH).unwrap_or_default();
+    if own.starts_with('-') && std::fs::write(PATH, "0").is_err() {
+        reporter.warning("cannot reset oom_score_adj: the container inherits a lower one");
+    }
+}
+
+fn to_errno(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}

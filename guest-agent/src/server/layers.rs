@@ -1,0 +1,131 @@
+//! Layers on their way into the store.
+
+use std::io::{self, Read};
+
+use bytes::{Buf, Bytes};
+use isolazi_protocol::{
+    Compression, Digest, ErrorCode, Frame, Reply, ServerMessage, StreamId, Transport,
+    TransportError, WireError,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::rootfs::layers::StoreError;
+use crate::rootfs::unpack::Options;
+use crate::server::Engine;
+
+/// Frames that may wait for the unpacker.
+const QUEUED: usize = 8;
+
+type Unpacking = JoinHandle<Result<(), WireError>>;
+
+pub(super) fn to_wire(error: &StoreError) -> WireError {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    WireError::new(error.code(), message)
+}
+
+impl Engine {
+    /// Unpacks a layer while it arrives. The reply is sent here, because what
+    /// the client is still sending after an early one has to be read.
+    pub(super) async fn put_layer<S>(
+        &self,
+        client: &mut Transport<S>,
+        diff_id: Digest,
+        compression: Compression,
+    ) -> Result<(), TransportError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let result = match Self::require_root() {
+            Ok(()) => {
+                let (sender, pieces) = mpsc::channel(QUEUED);
+                let unpacking = self.unpack(diff_id, compression, Incoming::new(pieces));
+                feed(client, sender, unpacking).await?
+            }
+            Err(error) => Err(error),
+        };
+        let reply = ServerMessage::Reply(result.map(|()| Reply::Done));
+        client.send_message(&reply).await?;
+        while client.receive().await?.is_some() {}
+        Ok(())
+    }
+
+    fn unpack(&self, diff_id: Digest, compression: Compression, layer: Incoming) -> Unpacking {
+        let layers = self.layers.clone();
+        tokio::task::spawn_blocking(move || {
+            let stored = layers.put(&diff_id, compression, layer, &Options::default());
+            stored.map(drop).map_err(|error| to_wire(&error))
+        })
+    }
+}
+
+/// Passes the client's bytes to the unpacker, until either is done.
+async fn feed<S>(
+    client: &mut Transport<S>,
+    sender: mpsc::Sender<Bytes>,
+    mut unpacking: Unpacking,
+) -> Result<Result<(), WireError>, TransportError>
+where
+    S: AsyncRead + Unpin,
+{
+    loop {
+        let frame = tokio::select! {
+            result = &mut unpacking => return Ok(outcome(result)),
+            frame = client.receive() => frame?.ok_or(TransportError::Closed)?,
+        };
+        let Frame::Data(StreamId::Bulk, bytes) = frame else {
+            return Err(TransportError::OutOfTurn);
+        };
+        let ended = bytes.is_empty();
+        // An unpacker that takes no more has its reason, which is told next.
+        if sender.send(bytes).await.is_err() || ended {
+            return Ok(outcome(unpacking.await));
+        }
+    }
+}
+
+fn outcome(joined: Result<Result<(), WireError>, tokio::task::JoinError>) -> Result<(), WireError> {
+    joined.unwrap_or_else(|_| {
+        Err(WireError::new(
+            ErrorCode::Internal,
+            "unpacking a layer failed unexpectedly; please report this",
+        ))
+    })
+}
+
+/// The layer's bytes as the unpacker reads them, on a thread of its own.
+struct Incoming {
+    pieces: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+    ended: bool,
+}
+
+impl Incoming {
+    fn new(pieces: mpsc::Receiver<Bytes>) -> Self {
+        Self {
+            pieces,
+            piece: Bytes::new(),
+            ended: false,
+        }
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.piece.is_empty() && !self.ended {
+            let next = self.pieces.blocking_recv();
+            // Only an empty piece is an end; a client that breaks off is not.
+            self.piece = next.ok_or(io::ErrorKind::UnexpectedEof)?;
+            self.ended = self.piece.is_empty();
+        }
+        let count = buffer.len().min(self.piece.len());
+        self.piece.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}

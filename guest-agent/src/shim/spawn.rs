@@ -1,0 +1,72 @@
+//! The agent's side: starting a shim, and calling on one that runs.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::process::Stdio;
+
+use isolazi_protocol::Transport;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use tokio::net::UnixStream;
+use tokio::process::Command;
+
+use crate::container::ContainerDir;
+use crate::shim::main::ARGV0;
+use crate::shim::wire::{ShimRequest, ShimStart};
+use crate::sys::executable;
+
+/// Starts a shim for the container in `dir`, hands it the container's lock and
+/// the plan, and returns the connection on which it answers.
+pub async fn spawn(dir: &ContainerDir, lock: &File, start: &ShimStart) -> io::Result<UnixStream> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    let complaints = File::options()
+        .append(true)
+        .create(true)
+        .open(dir.shim_log())?;
+    let executable = executable::read_only_self()?;
+    // Dropping the child leaves it running; the runtime reaps it when it ends.
+    Command::new(executable.path())
+        .arg0(ARGV0)
+        .env_clear()
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(complaints))
+        .spawn()?;
+    send_lock(&ours, lock)?;
+    ours.set_nonblocking(true)?;
+    let mut transport = Transport::new(UnixStream::from_std(ours)?);
+    transport
+        .send_message(start)
+        .await
+        .map_err(io::Error::other)?;
+    Ok(transport.into_parts().0)
+}
+
+fn send_lock(socket: &StdUnixStream, lock: &File) -> io::Result<()> {
+    let descriptors = [lock.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let payload = [IoSlice::new(&[0])];
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &payload,
+        &rights,
+        MsgFlags::empty(),
+        None,
+    )?;
+    Ok(())
+}
+
+/// Connects to the shim of a living container and makes `request`.
+pub async fn connect(dir: &ContainerDir, request: &ShimRequest) -> io::Result<UnixStream> {
+    // A socket's address is limited to 108 bytes (unix(7)); by way of the
+    // folder's descriptor it always fits.
+    let folder = File::open(dir.path())?;
+    let address = format!("/proc/self/fd/{}/shim.sock", folder.as_raw_fd());
+    let mut transport = Transport::new(UnixStream::connect(address).await?);
+    transport
+        .send_message(request)
+        .await
+        .map_err(io::Error::other)?;
+    Ok(transport.into_parts().0)
+}

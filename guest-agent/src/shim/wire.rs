@@ -1,0 +1,42 @@
+//! What the agent says to a shim. The shim answers as the agent answers its
+//! client, so that everything after the first frame can be relayed unread.
+
+use std::path::PathBuf;
+
+use isolazi_protocol::ExecSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::launch::plan::LaunchPlan;
+
+/// First message over the socketpair, right after the lock's descriptor.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ShimStart {
+    /// The container's folder.
+    pub directory: PathBuf,
+    /// What to launch.
+    pub plan: LaunchPlan,
+    /// Go on with the socketpair as an attach session.
+    pub attach: bool,
+    /// Remove the container when it has ended.
+    pub auto_remove: bool,
+    /// What `stop` sends first, by number.
+    pub stop_signal: i32,
+}
+
+/// First message on a connection to `shim.sock`.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ShimRequest {
+    /// Start a further process.
+    Exec {
+        /// The process.
+        spec: Box<ExecSpec>,
+        /// Go on as an attach session.
+        attach: bool,
+    },
+    /// Send the stop signal, after `timeout` seconds SIGKILL, and answer when
+    /// the container has ended.
+    Stop {
+        /// Seconds; with 0 SIGKILL is sent at once.
+        timeout: u32,
+    },
+}

@@ -1,0 +1,134 @@
+//! The verbs, one a file. Each takes its parsed arguments and the [`Context`],
+//! and returns the exit status.
+
+mod containers;
+mod exec;
+mod images;
+mod logs;
+mod ps;
+mod pull;
+mod run;
+mod version;
+mod vm;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+use isolazi_protocol::{ErrorCode, Isolation, WireError};
+
+use crate::cli::{Cli, Command, GlobalArgs};
+use crate::engine::Engine;
+use crate::image::ImageStore;
+use crate::machine;
+use crate::paths::Paths;
+
+/// Exit status of a command that failed before its container ran.
+const ENGINE_FAILURE: u8 = 125;
+const FAILURE: u8 = 1;
+
+/// What every command needs to know.
+#[derive(Debug)]
+pub(crate) struct Context {
+    paths: Paths,
+    vm: bool,
+    insecure_registries: Vec<String>,
+}
+
+impl Context {
+    fn new(global: &GlobalArgs) -> Result<Self> {
+        Ok(Self {
+            paths: Paths::new(data_root(global.root.clone())?),
+            vm: global.vm,
+            insecure_registries: global.insecure_registry.clone(),
+        })
+    }
+
+    /// The engine that the user chose. Dialing it starts its machine.
+    fn engine(&self) -> Result<Engine> {
+        let machine: Arc<dyn machine::Machine> = match self.vm {
+            true => return Err(anyhow!("the virtual machine is not built yet")),
+            false => native(&self.paths)?,
+        };
+        Ok(Engine::new(machine))
+    }
+
+    fn isolation(&self) -> Isolation {
+        match self.vm {
+            true => Isolation::Vm,
+            false => Isolation::Process,
+        }
+    }
+
+    fn images(&self) -> Result<ImageStore> {
+        Ok(ImageStore::open(self.paths.images())?)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn native(paths: &Paths) -> Result<Arc<dyn machine::Machine>> {
+    Ok(Arc::new(machine::native::Native::open(paths.root())?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn native(_paths: &Paths) -> Result<Arc<dyn machine::Machine>> {
+    Err(anyhow!("only Linux can run containers on its own kernel; use --vm"))
+}
+
+fn data_root(given: Option<PathBuf>) -> Result<PathBuf> {
+    let root = given
+        .or_else(Paths::default_root)
+        .ok_or_else(|| anyhow!("no home folder to keep data in; name one with --root DIR"))?;
+    std::path::absolute(&root).with_context(|| format!("cannot use data root {}", root.display()))
+}
+
+/// Carries a command out and returns the exit status.
+pub(crate) async fn dispatch(cli: Cli) -> (u8, Result<u8>) {
+    let failure = match cli.command {
+        Command::Run(_) | Command::Exec(_) => ENGINE_FAILURE,
+        _ => FAILURE,
+    };
+    let result = match Context::new(&cli.global) {
+        Ok(context) => carry_out(context, cli.command).await,
+        Err(error) => Err(error),
+    };
+    (failure, result)
+}
+
+async fn carry_out(context: Context, command: Command) -> Result<u8> {
+    match command {
+        Command::Run(args) => return run::run(&context, &args).await,
+        Command::Exec(args) => return exec::exec(&context, &args).await,
+        Command::Ps(args) => ps::ps(&context, &args).await?,
+        Command::Logs(args) => return logs::logs(&context, &args).await,
+        Command::Stop(args) => return containers::stop(&context, &args).await,
+        Command::Rm(args) => return containers::rm(&context, &args).await,
+        Command::Inspect(args) => return containers::inspect(&context, &args).await,
+        Command::Pull(args) => pull::pull(&context, &args).await?,
+        Command::Images(args) => images::images(&context, &args)?,
+        Command::Vm(command) => vm::vm(&context, command).await?,
+        Command::Version => version::version(),
+    }
+    Ok(0)
+}
+
+/// A runtime that suits the command: pulling keeps several processors busy,
+/// everything else is one conversation.
+pub(crate) fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = match command {
+        Command::Pull(_) | Command::Run(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder.enable_all().build()
+}
+
+/// The exit status that an error stands for, where it says so: a command that
+/// cannot be executed is 126, one that is not there 127, as in a shell.
+pub(crate) fn status_of(error: &anyhow::Error) -> Option<u8> {
+    let refusal = error.chain().find_map(|cause| cause.downcast_ref::<WireError>())?;
+    match refusal.code {
+        ErrorCode::NotExecutable => Some(126),
+        ErrorCode::CommandNotFound => Some(127),
+        _ => None,
+    }
+}

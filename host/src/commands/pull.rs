@@ -1,0 +1,90 @@
+//! `isolazi pull`, and how other commands come by an image.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use crate::cli::PullArgs;
+use crate::commands::Context;
+use crate::engine::Engine;
+use crate::image::{
+    self, Image, ImageStore, NetworkOptions, NoProgress, Platform, Progress, PullOptions,
+    Reference, stderr_progress,
+};
+use crate::output;
+
+pub(super) async fn pull(context: &Context, args: &PullArgs) -> Result<()> {
+    let reference: Reference = args.image.parse()?;
+    let platform = platform(args.platform.as_deref())?;
+    let progress: Arc<dyn Progress> = match args.quiet {
+        true => Arc::new(NoProgress),
+        false => stderr_progress(),
+    };
+    let engine = context.engine()?;
+    let image = fetch(context, &engine, &reference, platform, progress).await?;
+    output::result(image.reference.canonical());
+    Ok(())
+}
+
+/// The image from the store, from this program itself, or from its registry.
+pub(super) async fn obtain(
+    context: &Context,
+    engine: &Engine,
+    name: &str,
+    wanted: Option<&str>,
+) -> Result<Image> {
+    let reference: Reference = name.parse()?;
+    let platform = platform(wanted)?;
+    if let Some(image) = stored(&context.images()?, &reference)?
+        && (wanted.is_none() || suits(&image, &platform))
+    {
+        return Ok(image);
+    }
+    output::progress(format!("Unable to find image '{reference}' locally"));
+    fetch(context, engine, &reference, platform, stderr_progress()).await
+}
+
+/// Gives the engine those layers of a stored image that it lacks.
+pub(super) async fn push(context: &Context, engine: &Engine, image: &Image) -> Result<()> {
+    image::push_layers(&context.images()?, image, Arc::new(engine.clone()), Arc::new(NoProgress))
+        .await
+        .with_context(|| format!("cannot unpack image {}", image.reference))
+}
+
+fn platform(wanted: Option<&str>) -> Result<Platform> {
+    Ok(wanted.map(str::parse).transpose()?.unwrap_or_else(Platform::host))
+}
+
+fn suits(image: &Image, wanted: &Platform) -> bool {
+    let is = image.platform.as_ref();
+    is.is_none_or(|platform| wanted.rank(platform).is_some())
+}
+
+/// An entry that cannot be read is as good as none: pulling mends it.
+fn stored(store: &ImageStore, reference: &Reference) -> Result<Option<Image>> {
+    match store.resolve(reference) {
+        Ok(found) => Ok(found),
+        Err(error) => {
+            output::warning(&format!("{:#}; pulling it again", anyhow::Error::from(error)));
+            Ok(None)
+        }
+    }
+}
+
+async fn fetch(
+    context: &Context,
+    engine: &Engine,
+    reference: &Reference,
+    platform: Platform,
+    progress: Arc<dyn Progress>,
+) -> Result<Image> {
+    let options = PullOptions {
+        platform,
+        network: NetworkOptions {
+            insecure: context.insecure_registries.clone(),
+            ..NetworkOptions::default()
+        },
+    };
+    let sink = Arc::new(engine.clone());
+    Ok(image::pull(&context.images()?, reference, &options, sink, progress).await?)
+}

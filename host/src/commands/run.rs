@@ -1,0 +1,129 @@
+//! `isolazi run`.
+//!
+//! ```text
+//!  image: in the store? else embedded? else pull ─┐
+//!  volumes: shared with the machine ──────────────┼─► spec ─► Run ─► attach
+//!  terminal, resolv.conf ─────────────────────────┘             │
+//!             layers missing there: push them, once more ◄──────┘
+//! ```
+
+use anyhow::{Result, bail};
+use isolazi_protocol::{BindMount, ErrorCode, Event, Request};
+
+use crate::cli::{ProcessArgs, RunArgs};
+use crate::commands::{Context, pull};
+use crate::connection::{Conversation, Incoming};
+use crate::engine::{Engine, EngineError};
+use crate::image::Image;
+use crate::session::{self, Attach};
+use crate::spec::{self, Surroundings};
+use crate::volume::Volume;
+use crate::{output, resolv, terminal};
+
+pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
+    let args = &settle_terminal(args)?;
+    let engine = context.engine()?;
+    let volumes = args.volume.iter().map(|text| Volume::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let image = pull::obtain(context, &engine, &args.image, args.platform.as_deref()).await?;
+    let surroundings = Surroundings {
+        terminal: args.process.tty.then(|| terminal::size().unwrap_or_default()),
+        open_stdin: args.process.interactive,
+        mounts: share(&engine, &volumes).await?,
+        resolv_conf: resolv::for_containers(),
+    };
+    let request = Request::Run {
+        spec: Box::new(spec::container(&image, args, surroundings)),
+        attach: !args.detach,
+    };
+    let mut conversation = start(context, &engine, &image, &request).await?;
+    let Incoming::Event(Event::Created(id)) = conversation.next().await? else {
+        bail!("the agent did not say which container it made");
+    };
+    await_start(&mut conversation).await?;
+    if args.detach {
+        conversation.reply().await?;
+        output::result(id.as_str());
+        return Ok(0);
+    }
+    let how = Attach {
+        stdin: args.process.interactive,
+        tty: args.process.tty,
+    };
+    Ok(exit_status(session::attach(conversation, how).await?))
+}
+
+/// In front of a terminal a container is interactive without being told, so
+/// that `isolazi run alpine /bin/sh` is a shell. Options always win.
+fn settle_terminal(args: &RunArgs) -> Result<RunArgs> {
+    let mut settled = args.clone();
+    let unsaid = !args.process.interactive && !args.process.tty;
+    if args.detach {
+        settled.process.interactive = false;
+    } else if unsaid && terminal::is_interactive() {
+        settled.process.interactive = true;
+        settled.process.tty = true;
+    } else {
+        require_terminal(&args.process)?;
+    }
+    Ok(settled)
+}
+
+/// A terminal for the process needs one on this side to type into.
+pub(super) fn require_terminal(args: &ProcessArgs) -> Result<()> {
+    use std::io::IsTerminal;
+    if args.tty && args.interactive && !std::io::stdin().is_terminal() {
+        bail!("standard input is not a terminal; leave -t out to pass it on as it is");
+    }
+    Ok(())
+}
+
+async fn share(engine: &Engine, volumes: &[Volume]) -> Result<Vec<BindMount>> {
+    let mut mounts = Vec::new();
+    for volume in volumes {
+        mounts.push(BindMount {
+            source: engine.machine().share(&volume.source, volume.read_only).await?,
+            host_path: volume.source.display().to_string(),
+            target: volume.target.clone(),
+            read_only: volume.read_only,
+        });
+    }
+    Ok(mounts)
+}
+
+/// Makes the request; when the agent lacks layers, pushes them and makes it again.
+async fn start(context: &Context, engine: &Engine, image: &Image, request: &Request) -> Result<Conversation> {
+    match first_answer(engine, request).await {
+        Err(error) if is_missing_layers(&error) => {
+            pull::push(context, engine, image).await?;
+            Ok(first_answer(engine, request).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// A conversation whose first answer is not a refusal.
+async fn first_answer(engine: &Engine, request: &Request) -> Result<Conversation, EngineError> {
+    let mut conversation = engine.open(request).await?;
+    conversation.await_answer().await?;
+    Ok(conversation)
+}
+
+fn is_missing_layers(error: &EngineError) -> bool {
+    error.refusal().is_some_and(|refusal| refusal.code == ErrorCode::LayersMissing)
+}
+
+/// Waits until the process runs.
+pub(super) async fn await_start(conversation: &mut Conversation) -> Result<()> {
+    loop {
+        match conversation.next().await? {
+            Incoming::Event(Event::Started) => return Ok(()),
+            Incoming::Event(Event::Warning(text)) => output::warning(&text),
+            _ => bail!("the agent did not say that the process started"),
+        }
+    }
+}
+
+/// A process's status as ours.
+pub(super) fn exit_status(code: i32) -> u8 {
+    u8::try_from(code).unwrap_or(u8::MAX)
+}

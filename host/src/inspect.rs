@@ -1,0 +1,79 @@
+//! A container's details under Docker's field names (Engine API,
+//! `ContainerInspect`), as far as they have a meaning here.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use isolazi_protocol::{BindMount, ContainerDetail, ContainerState, Isolation};
+use serde_json::{Value, json};
+
+/// The JSON object that `isolazi inspect` prints.
+pub fn container(detail: &ContainerDetail, isolation: Isolation) -> Value {
+    let spec = &detail.spec;
+    let process = &spec.process;
+    json!({
+        "Id": detail.id,
+        "Name": detail.name,
+        "Created": time(detail.created_at),
+        "Image": spec.image.id,
+        "Isolation": isolation,
+        "Path": process.args.first(),
+        "Args": process.args.get(1..).unwrap_or_default(),
+        "State": state(&detail.state),
+        "Config": {
+            "Image": spec.image.reference,
+            "Hostname": spec.hostname.as_deref().unwrap_or(detail.id.short()),
+            "User": process.user,
+            "Env": process.env,
+            "Cmd": process.args,
+            "WorkingDir": process.cwd,
+            "Tty": process.terminal.is_some(),
+            "OpenStdin": process.open_stdin,
+            "StopSignal": spec.stop_signal.as_deref().unwrap_or("SIGTERM"),
+        },
+        "HostConfig": {
+            "AutoRemove": spec.auto_remove,
+            "NetworkMode": spec.network,
+            "SeccompProfile": spec.seccomp,
+            "PidsLimit": spec.resources.pids_limit,
+        },
+        "Mounts": spec.mounts.iter().map(mount).collect::<Vec<_>>(),
+        "LogPath": format!("{}/container.log", detail.directory),
+    })
+}
+
+fn state(state: &ContainerState) -> Value {
+    let (status, pid, code, started, finished, error) = match state {
+        ContainerState::Created => ("created", 0, 0, None, None, None),
+        ContainerState::Running { pid, started_at } => {
+            ("running", *pid, 0, Some(*started_at), None, None)
+        }
+        ContainerState::Exited {
+            code,
+            started_at,
+            finished_at,
+            error,
+        } => ("exited", 0, *code, *started_at, Some(*finished_at), error.as_deref()),
+    };
+    json!({
+        "Status": status,
+        "Running": status == "running",
+        "Pid": pid,
+        "ExitCode": code,
+        "Error": error.unwrap_or_default(),
+        "StartedAt": started.map(time),
+        "FinishedAt": finished.map(time),
+    })
+}
+
+fn mount(mount: &BindMount) -> Value {
+    json!({
+        "Type": "bind",
+        "Source": mount.host_path,
+        "Destination": mount.target,
+        "RW": !mount.read_only,
+    })
+}
+
+fn time(nanos: u64) -> String {
+    humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(nanos)).to_string()
+}
