@@ -1,1 +1,38 @@
-//! Containers: their folders, states and life.
+//! Containers as the agent knows them: their folders, their states, and the
+//! plan by which one is launched.
+//!
+//! The folder is the truth; the agent keeps nothing in memory that a restart
+//! could not read back from it:
+//!
+//! ```text
+//! containers/
+//! ├── .names/<name>        symlink to the id: makes a name unique, atomically
+//! └── <id>/
+//!     ├── lock             flocked by the shim for as long as the container lives
+//!     ├── config.json      how it was made; written last, so its presence means "whole"
+//!     ├── plan.json        how to launch it
+//!     ├── state.json       where it is in its life
+//!     ├── container.log    its output, in the CRI's log format
+//!     ├── shim.sock        the shim's door, while it lives
+//!     ├── etc/             hosts, hostname, resolv.conf
+//!     └── upper/ work/ rootfs/   its changes, overlayfs's own, the mount point
+//! ```
+
+mod files;
+pub mod log;
+mod names;
+pub mod plan;
+mod shares;
+mod store;
+
+pub use files::{ContainerDir, Record};
+pub use store::{ContainerStore, NewContainer, StoreError};
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Nanoseconds since the Unix epoch.
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_nanos() as u64)
+}

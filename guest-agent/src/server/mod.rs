@@ -1,1 +1,231 @@
-//! Serves conversations.
+//! Serves conversations: one call of [`serve`] for each connection, whatever
+//! carries it.
+//!
+//! ```text
+//!  serve ─► greet ─► dispatch ─┬─► containers   list, inspect, stop, remove
+//!                              ├─► layers       put, missing
+//!                              ├─► logs
+//!                              └─► run, exec ─► the shim; its answers are relayed unread
+//! ```
+
+mod containers;
+mod layers;
+mod logs;
+mod sessions;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use isolazi_protocol::{
+    AgentInfo, ErrorCode, GENERATION, Greeting, Hello, Reply, Request, ServerMessage, Token,
+    Transport, TransportError, WireError,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::container::{ContainerStore, StoreError};
+use crate::rootfs::layers::LayerStore;
+
+/// A client that has connected must say what it wants within this time.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What a container gets to end by itself when the guest shuts down, in seconds.
+const SHUTDOWN_GRACE: u32 = 10;
+
+/// What the engine needs to know of its surroundings.
+#[derive(Debug)]
+pub struct EngineConfig {
+    /// Where layers and containers are kept; absolute.
+    pub root: PathBuf,
+    /// Present where the engine is a guest's.
+    pub guest: Option<Guest>,
+}
+
+/// What only a guest's engine has and can do.
+pub struct Guest {
+    /// What every client must present.
+    pub token: Token,
+    /// Sets the guest's clock where it is off; nanoseconds since the Unix epoch.
+    pub adopt_clock: fn(u64),
+    /// Ends the guest.
+    pub power_off: Box<dyn Fn() + Send + Sync>,
+}
+
+/// The engine: layers and containers below one folder.
+pub struct Engine {
+    guest: Option<Guest>,
+    layers: LayerStore,
+    containers: ContainerStore,
+}
+
+impl std::fmt::Debug for Guest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guest").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("containers", &self.containers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Opens the engine's folder and clears away what interrupted work has left.
+    pub fn open(config: EngineConfig) -> Result<Self, WireError> {
+        let containers = ContainerStore::open(config.root.join("containers"))?;
+        containers.sweep();
+        Ok(Self {
+            guest: config.guest,
+            layers: LayerStore::open(&config.root).map_err(|error| layers::to_wire(&error))?,
+            containers,
+        })
+    }
+
+    /// Whether `hello` comes from somebody who may be served.
+    fn admit(&self, hello: &Hello) -> Result<(), WireError> {
+        if hello.generation != GENERATION {
+            return Err(WireError::new(
+                ErrorCode::Generation,
+                format!(
+                    "the agent speaks protocol {GENERATION}, isolazi speaks {}; restart the machine (isolazi vm stop)",
+                    hello.generation
+                ),
+            ));
+        }
+        let Some(guest) = &self.guest else {
+            return Ok(());
+        };
+        if hello
+            .token
+            .as_ref()
+            .is_none_or(|token| !same(token, &guest.token))
+        {
+            return Err(WireError::new(
+                ErrorCode::Unauthenticated,
+                "the agent does not accept this token; restart the machine (isolazi vm stop)",
+            ));
+        }
+        (guest.adopt_clock)(hello.clock);
+        Ok(())
+    }
+
+    /// Natively the engine needs root; in a guest it has it.
+    fn require_root() -> Result<(), WireError> {
+        if nix::unistd::geteuid().is_root() {
+            return Ok(());
+        }
+        Err(WireError::new(
+            ErrorCode::Permission,
+            "running containers on this host's kernel needs root; use sudo, or --vm to run them in a virtual machine",
+        ))
+    }
+
+    async fn shut_down(&self) -> Result<Reply, WireError> {
+        let Some(guest) = &self.guest else {
+            return Err(WireError::new(
+                ErrorCode::Unsupported,
+                "there is no machine to shut down: this engine runs on the host itself",
+            ));
+        };
+        self.stop_all(SHUTDOWN_GRACE).await;
+        (guest.power_off)();
+        Ok(Reply::Done)
+    }
+}
+
+/// Compares without giving away, by the time it takes, how much was right.
+fn same(a: &Token, b: &Token) -> bool {
+    let difference = a.0.iter().zip(&b.0).fold(0, |seen, (a, b)| seen | (a ^ b));
+    std::hint::black_box(difference) == 0
+}
+
+/// Serves one conversation until it is over.
+///
+/// # Errors
+/// When the client breaks off or does not speak the protocol. What goes wrong
+/// with a request is reported to the client instead.
+pub async fn serve<S>(stream: S, engine: Arc<Engine>) -> Result<(), TransportError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let mut client = Transport::new(stream);
+    let opening = tokio::time::timeout(PATIENCE, open(&mut client, &engine)).await;
+    let Some(request) = opening.map_err(|_| TransportError::Closed)?? else {
+        return Ok(());
+    };
+    let reply = match request {
+        Request::Ping => Ok(Reply::Done),
+        Request::MissingLayers(wanted) => Ok(Reply::Layers(engine.layers.missing(&wanted))),
+        Request::PutLayer {
+            diff_id,
+            compression,
+        } => return engine.put_layer(&mut client, diff_id, compression).await,
+        Request::Run { spec, attach } => match engine.run(&mut client, spec, attach).await? {
+            Ok(shim) => return sessions::relay(client, shim).await,
+            Err(error) => Err(error),
+        },
+        Request::Exec {
+            container,
+            spec,
+            attach,
+        } => match engine.exec(&container, spec, attach).await {
+            Ok(shim) => return sessions::relay(client, shim).await,
+            Err(error) => Err(error),
+        },
+        Request::List { all } => Ok(Reply::Containers(engine.containers.list(all))),
+        Request::Inspect { container } => engine.inspect(&container),
+        Request::Logs { container, follow } => engine.logs(&mut client, &container, follow).await?,
+        Request::Stop { container, timeout } => engine.stop(&container, timeout).await,
+        Request::Remove { container, force } => engine.remove(&container, force).await,
+        Request::Shutdown => engine.shut_down().await,
+    };
+    client.send_message(&ServerMessage::Reply(reply)).await
+}
+
+/// Takes the greeting and the request; `None` where the client was refused.
+async fn open<S>(
+    client: &mut Transport<S>,
+    engine: &Engine,
+) -> Result<Option<Request>, TransportError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let hello: Hello = client.receive_message().await?;
+    let greeting: Greeting = engine.admit(&hello).map(|()| info());
+    client.send_message(&greeting).await?;
+    match greeting {
+        Ok(_) => Ok(Some(client.receive_message().await?)),
+        Err(_) => Ok(None),
+    }
+}
+
+fn info() -> AgentInfo {
+    let kernel = nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    AgentInfo {
+        generation: GENERATION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel,
+        architecture: architecture().to_owned(),
+    }
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn io_error(what: &str, error: std::io::Error) -> WireError {
+    StoreError::Io {
+        action: "use",
+        path: what.to_owned(),
+        source: error,
+    }
+    .into()
+}
