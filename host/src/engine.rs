@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
-use isolazi_protocol::{
-    Compression, Digest, MAX_DATA_BYTES, Reply, Request, StreamId,
-};
+use isolazi_protocol::{Compression, Digest, MAX_DATA_BYTES, Reply, Request, StreamId};
 
 use crate::connection::{Conversation, ConversationError, Incoming, Listener, Speaker};
 use crate::image::{LayerSink, LayerWriter, SinkError};
@@ -70,7 +68,10 @@ impl Engine {
 }
 
 impl LayerSink for Engine {
-    fn missing<'a>(&'a self, diff_ids: &'a [Digest]) -> BoxFuture<'a, Result<Vec<Digest>, SinkError>> {
+    fn missing<'a>(
+        &'a self,
+        diff_ids: &'a [Digest],
+    ) -> BoxFuture<'a, Result<Vec<Digest>, SinkError>> {
         async move {
             match self.ask(&Request::MissingLayers(diff_ids.to_vec())).await? {
                 Reply::Layers(missing) => Ok(missing),

@@ -52,7 +52,14 @@ fn state(state: &ContainerState) -> Value {
             started_at,
             finished_at,
             error,
-        } => ("exited", 0, *code, *started_at, Some(*finished_at), error.as_deref()),
+        } => (
+            "exited",
+            0,
+            *code,
+            *started_at,
+            Some(*finished_at),
+            error.as_deref(),
+        ),
     };
     json!({
         "Status": status,

@@ -1,5 +1,65 @@
 //! The host side of isolazi: command line, images, machines.
+//!
+//! ```text
+//!  main ─► cli ─► commands ─► engine ─► connection ─► agent
+//!                   │            └► machine   makes the connection
+//!                   ├► image      references, registries, the store
+//!                   ├► spec       what the agent is asked for
+//!                   └► session    the user's terminal, while a process runs
+//! ```
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod cli;
+mod commands;
+pub mod connection;
+pub mod engine;
 pub mod image;
+pub mod inspect;
 pub mod machine;
+pub mod output;
 pub mod paths;
+pub mod resolv;
+pub mod session;
+pub mod spec;
+#[cfg(unix)]
+mod sys;
+pub mod terminal;
+pub mod volume;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Runs the command line of this process; returns its exit status.
+pub fn main() -> ExitCode {
+    if let Some(status) = run_as_helper() {
+        return status;
+    }
+    let cli = cli::Cli::parse();
+    let runtime = match commands::runtime(&cli.command) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::failure(&format!("cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let (failure, result) = runtime.block_on(commands::dispatch(cli));
+    let status = result.unwrap_or_else(|error| {
+        let status = commands::status_of(&error).unwrap_or(failure);
+        output::failure(&format!("{error:#}"));
+        status
+    });
+    // A thread that reads standard input cannot be waited for.
+    runtime.shutdown_background();
+    ExitCode::from(status)
+}
+
+/// This program is also started, by itself, as a container's shim and as a
+/// machine's supervisor.
+fn run_as_helper() -> Option<ExitCode> {
+    #[cfg(target_os = "linux")]
+    if let Some(status) = isolazi_agent::shim::run_if_shim() {
+        return Some(status);
+    }
+    None
+}

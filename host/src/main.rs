@@ -1,2 +1,7 @@
 //! The `isolazi` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    isolazi::main()
+}

@@ -22,7 +22,10 @@ fn filter(host: &str) -> String {
     let kept: Vec<&str> = host.lines().filter(|line| !is_loopback(line)).collect();
     let mut text = kept.join("\n");
     text.push('\n');
-    match kept.iter().any(|line| line.trim_start().starts_with("nameserver")) {
+    match kept
+        .iter()
+        .any(|line| line.trim_start().starts_with("nameserver"))
+    {
         true => text,
         false => format!("{}{PUBLIC}", text.trim_start_matches('\n')),
     }
@@ -34,7 +37,8 @@ mod tests {
 
     #[test]
     fn loopback_servers_are_left_out() {
-        let host = "search example.org\nnameserver 127.0.0.53\nnameserver 192.0.2.1\noptions edns0\n";
+        let host =
+            "search example.org\nnameserver 127.0.0.53\nnameserver 192.0.2.1\noptions edns0\n";
         assert_eq!(
             filter(host),
             "search example.org\nnameserver 192.0.2.1\noptions edns0\n"

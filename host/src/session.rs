@@ -92,7 +92,11 @@ pub async fn attach(conversation: Conversation, how: Attach) -> Result<i32, Sess
     }
 }
 
-async fn forward(speaker: &mut Speaker, signalled: Signalled, tty: bool) -> Result<(), ConversationError> {
+async fn forward(
+    speaker: &mut Speaker,
+    signalled: Signalled,
+    tty: bool,
+) -> Result<(), ConversationError> {
     match signalled {
         Signalled::Forward(number) => speaker.control(&ClientControl::Signal(number)).await,
         Signalled::Resized => match terminal::size().filter(|_| tty) {
@@ -165,7 +169,9 @@ async fn pass_output(mut listener: Listener, window: Arc<Semaphore>) -> Result<i
         match listener.next().await? {
             Incoming::Data(StreamId::Stderr, bytes) => write(&mut stderr, &bytes).await?,
             Incoming::Data(_, bytes) => write(&mut stdout, &bytes).await?,
-            Incoming::Event(Event::StdinTaken(count)) => window.add_permits((count as usize).min(STDIN_WINDOW)),
+            Incoming::Event(Event::StdinTaken(count)) => {
+                window.add_permits((count as usize).min(STDIN_WINDOW));
+            }
             Incoming::Event(Event::Exited(status)) => code = Some(status),
             Incoming::Event(_) => {}
             Incoming::Done(_) => return code.ok_or(ConversationError::Unexpected.into()),

@@ -32,18 +32,28 @@ pub fn container(image: &Image, args: &RunArgs, surroundings: Surroundings) -> C
             reference: args.image.clone(),
             id: image.config_digest.clone(),
         },
-        layers: image.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
+        layers: image
+            .layers
+            .iter()
+            .map(|layer| layer.diff_id.clone())
+            .collect(),
         process: ProcessSpec {
             args: command(config, args.entrypoint.as_deref(), &args.command),
             env: merge_env(config.env.iter().cloned().chain(environment(&process.env))),
-            cwd: first_given(&[process.workdir.as_deref(), Some(&config.working_dir)], "/"),
+            cwd: first_given(
+                &[process.workdir.as_deref(), Some(&config.working_dir)],
+                "/",
+            ),
             user: first_given(&[process.user.as_deref(), Some(&config.user)], ""),
             terminal: surroundings.terminal,
             open_stdin: surroundings.open_stdin,
         },
         hostname: args.hostname.clone(),
         mounts: surroundings.mounts,
-        stop_signal: config.stop_signal.clone().filter(|signal| !signal.is_empty()),
+        stop_signal: config
+            .stop_signal
+            .clone()
+            .filter(|signal| !signal.is_empty()),
         auto_remove: args.rm,
         network: NetworkMode::None,
         seccomp: SeccompProfile::Default,
@@ -84,10 +94,15 @@ fn first_given(candidates: &[Option<&str>], fallback: &str) -> String {
 /// What the `-e` options set. `KEY` alone passes on the host's variable, if
 /// there is one.
 fn environment(options: &[String]) -> impl Iterator<Item = String> {
-    options.iter().flat_map(|option| split_env(option)).filter_map(|entry| match entry.contains('=') {
-        true => Some(entry.to_owned()),
-        false => std::env::var(entry).ok().map(|value| format!("{entry}={value}")),
-    })
+    options
+        .iter()
+        .flat_map(|option| split_env(option))
+        .filter_map(|entry| match entry.contains('=') {
+            true => Some(entry.to_owned()),
+            false => std::env::var(entry)
+                .ok()
+                .map(|value| format!("{entry}={value}")),
+        })
 }
 
 /// Splits `A=1,B=2` where each part is KEY=VALUE, and nowhere else: a value
@@ -103,7 +118,9 @@ fn split_env(option: &str) -> Vec<&str> {
 fn is_assignment(part: &str) -> bool {
     part.split_once('=').is_some_and(|(key, _)| {
         let mut bytes = key.bytes();
-        bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        bytes
+            .next()
+            .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
             && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     })
 }
@@ -160,7 +177,15 @@ mod tests {
             split_env("POSTGRES_PASSWORD=secret,POSTGRES_USER=u,POSTGRES_DB=d").len(),
             3
         );
-        for whole in ["A=1,2,3", "A=x,y=", "A=1, B=2", "A=1,", "A", "A=b=c,d", "OPTS=-a,-b=1"] {
+        for whole in [
+            "A=1,2,3",
+            "A=x,y=",
+            "A=1, B=2",
+            "A=1,",
+            "A",
+            "A=b=c,d",
+            "OPTS=-a,-b=1",
+        ] {
             let expected: Vec<&str> = match whole {
                 // `y=` is a key with an empty value, so this one does split.
                 "A=x,y=" => vec!["A=x", "y="],

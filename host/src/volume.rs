@@ -119,7 +119,16 @@ mod tests {
 
     #[test]
     fn malformed_volumes_are_refused() {
-        for text in ["", "/a", ":/b", "/a:", "/a:b", "/a:/b:rx", "/a:/b:ro:rw", "a::"] {
+        for text in [
+            "",
+            "/a",
+            ":/b",
+            "/a:",
+            "/a:b",
+            "/a:/b:rx",
+            "/a:/b:ro:rw",
+            "a::",
+        ] {
             assert!(split(text).is_err(), "{text}");
         }
     }

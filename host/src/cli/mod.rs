@@ -10,7 +10,12 @@ pub use run::{ProcessArgs, RunArgs};
 
 /// Run OCI containers, on this host's kernel or in a minimal virtual machine.
 #[derive(Debug, Parser)]
-#[command(name = "isolazi", version, disable_help_subcommand = false, max_term_width = 100)]
+#[command(
+    name = "isolazi",
+    version,
+    disable_help_subcommand = false,
+    max_term_width = 100
+)]
 pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]

@@ -12,7 +12,10 @@ use crate::terminal;
 
 pub(super) async fn exec(context: &Context, args: &ExecArgs) -> Result<u8> {
     require_terminal(&args.process)?;
-    let size = args.process.tty.then(|| terminal::size().unwrap_or_default());
+    let size = args
+        .process
+        .tty
+        .then(|| terminal::size().unwrap_or_default());
     let request = Request::Exec {
         container: args.container.clone(),
         spec: Box::new(spec::exec(&args.process, &args.command, size)),

@@ -27,7 +27,10 @@ pub(super) fn images(context: &Context, args: &ImagesArgs) -> Result<()> {
             image.reference.familiar_name(),
             image.reference.tag().unwrap_or("<none>").to_owned(),
             image.config_digest.hex()[..SHORT].to_owned(),
-            image.created.map_or_else(|| "N/A".to_owned(), |created| format!("{} ago", ps::since(created))),
+            image.created.map_or_else(
+                || "N/A".to_owned(),
+                |created| format!("{} ago", ps::since(created)),
+            ),
             human_size(image.size),
         ]);
     }
@@ -59,7 +62,14 @@ mod tests {
 
     #[test]
     fn sizes_have_three_digits() {
-        for (bytes, text) in [(0, "0B"), (999, "999B"), (1000, "1.00kB"), (7_340_000, "7.34MB"), (123_456_789, "123MB"), (5_000_000_000_000_000, "5000TB")] {
+        for (bytes, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1.00kB"),
+            (7_340_000, "7.34MB"),
+            (123_456_789, "123MB"),
+            (5_000_000_000_000_000, "5000TB"),
+        ] {
             assert_eq!(human_size(bytes), text);
         }
     }

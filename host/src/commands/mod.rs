@@ -72,7 +72,9 @@ fn native(paths: &Paths) -> Result<Arc<dyn machine::Machine>> {
 
 #[cfg(not(target_os = "linux"))]
 fn native(_paths: &Paths) -> Result<Arc<dyn machine::Machine>> {
-    Err(anyhow!("only Linux can run containers on its own kernel; use --vm"))
+    Err(anyhow!(
+        "only Linux can run containers on its own kernel; use --vm"
+    ))
 }
 
 fn data_root(given: Option<PathBuf>) -> Result<PathBuf> {
@@ -125,7 +127,9 @@ pub(crate) fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runt
 /// The exit status that an error stands for, where it says so: a command that
 /// cannot be executed is 126, one that is not there 127, as in a shell.
 pub(crate) fn status_of(error: &anyhow::Error) -> Option<u8> {
-    let refusal = error.chain().find_map(|cause| cause.downcast_ref::<WireError>())?;
+    let refusal = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<WireError>())?;
     match refusal.code {
         ErrorCode::NotExecutable => Some(126),
         ErrorCode::CommandNotFound => Some(127),

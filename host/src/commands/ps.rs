@@ -12,7 +12,10 @@ use crate::output::{self, Table};
 const LONGEST_COMMAND: usize = 24;
 
 pub(super) async fn ps(context: &Context, args: &PsArgs) -> Result<()> {
-    let reply = context.engine()?.ask(&Request::List { all: args.all }).await?;
+    let reply = context
+        .engine()?
+        .ask(&Request::List { all: args.all })
+        .await?;
     let Reply::Containers(containers) = reply else {
         bail!("the agent did not list its containers");
     };
@@ -22,7 +25,14 @@ pub(super) async fn ps(context: &Context, args: &PsArgs) -> Result<()> {
         }
         return Ok(());
     }
-    let mut table = Table::new(&["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"]);
+    let mut table = Table::new(&[
+        "CONTAINER ID",
+        "IMAGE",
+        "COMMAND",
+        "CREATED",
+        "STATUS",
+        "NAMES",
+    ]);
     for container in &containers {
         table.row(row(container));
     }
@@ -87,7 +97,9 @@ fn in_words(duration: Duration) -> String {
         (60, "minute"),
     ];
     let seconds = duration.as_secs();
-    let unit = UNITS.iter().find(|(length, _)| seconds >= 2 * length || (*length <= 3600 && seconds >= *length));
+    let unit = UNITS
+        .iter()
+        .find(|(length, _)| seconds >= 2 * length || (*length <= 3600 && seconds >= *length));
     match unit {
         Some((length, name)) => plural(seconds / length, name),
         None if seconds == 0 => "less than a second".to_owned(),

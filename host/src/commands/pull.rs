@@ -46,13 +46,21 @@ pub(super) async fn obtain(
 
 /// Gives the engine those layers of a stored image that it lacks.
 pub(super) async fn push(context: &Context, engine: &Engine, image: &Image) -> Result<()> {
-    image::push_layers(&context.images()?, image, Arc::new(engine.clone()), Arc::new(NoProgress))
-        .await
-        .with_context(|| format!("cannot unpack image {}", image.reference))
+    image::push_layers(
+        &context.images()?,
+        image,
+        Arc::new(engine.clone()),
+        Arc::new(NoProgress),
+    )
+    .await
+    .with_context(|| format!("cannot unpack image {}", image.reference))
 }
 
 fn platform(wanted: Option<&str>) -> Result<Platform> {
-    Ok(wanted.map(str::parse).transpose()?.unwrap_or_else(Platform::host))
+    Ok(wanted
+        .map(str::parse)
+        .transpose()?
+        .unwrap_or_else(Platform::host))
 }
 
 fn suits(image: &Image, wanted: &Platform) -> bool {
@@ -65,7 +73,10 @@ fn stored(store: &ImageStore, reference: &Reference) -> Result<Option<Image>> {
     match store.resolve(reference) {
         Ok(found) => Ok(found),
         Err(error) => {
-            output::warning(&format!("{:#}; pulling it again", anyhow::Error::from(error)));
+            output::warning(&format!(
+                "{:#}; pulling it again",
+                anyhow::Error::from(error)
+            ));
             Ok(None)
         }
     }

@@ -23,10 +23,17 @@ use crate::{output, resolv, terminal};
 pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
     let args = &settle_terminal(args)?;
     let engine = context.engine()?;
-    let volumes = args.volume.iter().map(|text| Volume::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let volumes = args
+        .volume
+        .iter()
+        .map(|text| Volume::parse(text))
+        .collect::<Result<Vec<_>, _>>()?;
     let image = pull::obtain(context, &engine, &args.image, args.platform.as_deref()).await?;
     let surroundings = Surroundings {
-        terminal: args.process.tty.then(|| terminal::size().unwrap_or_default()),
+        terminal: args
+            .process
+            .tty
+            .then(|| terminal::size().unwrap_or_default()),
         open_stdin: args.process.interactive,
         mounts: share(&engine, &volumes).await?,
         resolv_conf: resolv::for_containers(),
@@ -81,7 +88,10 @@ async fn share(engine: &Engine, volumes: &[Volume]) -> Result<Vec<BindMount>> {
     let mut mounts = Vec::new();
     for volume in volumes {
         mounts.push(BindMount {
-            source: engine.machine().share(&volume.source, volume.read_only).await?,
+            source: engine
+                .machine()
+                .share(&volume.source, volume.read_only)
+                .await?,
             host_path: volume.source.display().to_string(),
             target: volume.target.clone(),
             read_only: volume.read_only,
@@ -91,7 +101,12 @@ async fn share(engine: &Engine, volumes: &[Volume]) -> Result<Vec<BindMount>> {
 }
 
 /// Makes the request; when the agent lacks layers, pushes them and makes it again.
-async fn start(context: &Context, engine: &Engine, image: &Image, request: &Request) -> Result<Conversation> {
+async fn start(
+    context: &Context,
+    engine: &Engine,
+    image: &Image,
+    request: &Request,
+) -> Result<Conversation> {
     match first_answer(engine, request).await {
         Err(error) if is_missing_layers(&error) => {
             pull::push(context, engine, image).await?;
@@ -109,7 +124,9 @@ async fn first_answer(engine: &Engine, request: &Request) -> Result<Conversation
 }
 
 fn is_missing_layers(error: &EngineError) -> bool {
-    error.refusal().is_some_and(|refusal| refusal.code == ErrorCode::LayersMissing)
+    error
+        .refusal()
+        .is_some_and(|refusal| refusal.code == ErrorCode::LayersMissing)
 }
 
 /// Waits until the process runs.

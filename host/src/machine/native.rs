@@ -51,7 +51,10 @@ impl Machine for Native {
         _read_only: bool,
     ) -> BoxFuture<'a, Result<BindSource, MachineError>> {
         let path = source.to_str().map(str::to_owned).ok_or_else(|| {
-            let message = format!("bind source {} is not valid UTF-8; rename it", source.display());
+            let message = format!(
+                "bind source {} is not valid UTF-8; rename it",
+                source.display()
+            );
             WireError::new(ErrorCode::InvalidArgument, message).into()
         });
         std::future::ready(path.map(BindSource::Path)).boxed()

@@ -20,7 +20,8 @@ impl Table {
 
     /// Adds a row, its control characters made visible.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
+        self.rows
+            .push(cells.into_iter().map(|cell| printable(&cell)).collect());
     }
 
     /// The whole as text, without a newline at the end.
@@ -33,7 +34,9 @@ impl Table {
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let lines = self.rows.iter().map(|row| {
             let cells = row.iter().zip(&widths);
-            let padded: Vec<String> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let padded: Vec<String> = cells
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
             padded.join(GAP).trim_end().to_owned()
         });
         lines.collect::<Vec<_>>().join("\n")
