@@ -348,3 +348,6 @@ impl PendingLayer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,3 +156,32 @@ pub fn open_lock_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
 }
+
+/// llistxattr(2) and lgetxattr(2), for tests to look at what was set.
+#[cfg(test)]
+pub(crate) fn xattrs_of(path: &CStr) -> io::Result<Vec<(CString, Vec<u8>)>> {
+    let mut list = vec![0u8; 64 << 10];
+    // SAFETY: the path is NUL-terminated and the buffer is writable for the
+    // length given.
+    let length = unsafe { libc::llistxattr(path.as_ptr(), list.as_mut_ptr().cast(), list.len()) };
+    list.truncate(Errno::result(length)? as usize);
+    let names = list.split_inclusive(|byte| *byte == 0);
+    names
+        .map(|name| {
+            let name = CStr::from_bytes_with_nul(name).map_err(io::Error::other)?;
+            let mut value = vec![0u8; 64 << 10];
+            // SAFETY: path and name are NUL-terminated and the buffer is
+            // writable for the length given.
+            let length = unsafe {
+                libc::lgetxattr(
+                    path.as_ptr(),
+                    name.as_ptr(),
+                    value.as_mut_ptr().cast(),
+                    value.len(),
+                )
+            };
+            value.truncate(Errno::result(length)? as usize);
+            Ok((name.to_owned(), value))
+        })
+        .collect()
+}

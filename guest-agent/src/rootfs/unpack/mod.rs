@@ -24,7 +24,7 @@ mod plain;
 mod sparse;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tree;
 mod zstd;
 
@@ -50,16 +50,12 @@ pub struct Limits {
     pub name: usize,
     /// Bytes of one extension header (PAX records, GNU long name).
     pub extension: u64,
-    /// How many times larger than its compressed form a layer may be, once it
-    /// is larger than [`Limits::RATIO_COUNTS_FROM`].
+    /// How many times larger than its compressed form a layer may be.
     pub ratio: u64,
+    /// Plain bytes up to which any ratio is fine.
+    pub ratio_counts_from: u64,
     /// Bytes of the window that a zstd frame may ask for.
     pub zstd_window: u64,
-}
-
-impl Limits {
-    /// Plain bytes up to which any ratio is fine: 1 GiB.
-    pub const RATIO_COUNTS_FROM: u64 = 1 << 30;
 }
 
 impl Default for Limits {
@@ -69,7 +65,8 @@ impl Default for Limits {
             entries: 4_000_000,
             name: 4096,
             extension: 1 << 20,
-            ratio: 200,
+            ratio: 100,
+            ratio_counts_from: 1 << 30,
             zstd_window: 128 << 20,
         }
     }

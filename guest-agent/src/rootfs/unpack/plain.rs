@@ -150,7 +150,12 @@ impl<R: Read> Plain<R> {
     }
 
     fn check_limits(&mut self) -> Result<(), UnpackError> {
-        let Limits { bytes, ratio, .. } = self.limits;
+        let Limits {
+            bytes,
+            ratio,
+            ratio_counts_from,
+            ..
+        } = self.limits;
         if self.bytes > bytes {
             return Err(UnpackError::Limit {
                 what: "bytes when unpacked",
@@ -158,8 +163,7 @@ impl<R: Read> Plain<R> {
             });
         }
         let source = self.decoder.source().bytes;
-        let suspicious = self.bytes > Limits::RATIO_COUNTS_FROM;
-        if suspicious && self.bytes / ratio > source && self.compression != Compression::None {
+        if self.bytes > ratio_counts_from && self.bytes / ratio.max(1) > source {
             return Err(UnpackError::Limit {
                 what: "times its compressed size",
                 limit: ratio,
