@@ -2,9 +2,12 @@
 
 use std::process::ExitCode;
 
-use isolazi_agent::guest;
+use isolazi_agent::{guest, shim};
 
 fn main() -> ExitCode {
+    if let Some(status) = shim::run_if_shim() {
+        return status;
+    }
     let role = std::env::args_os().nth(1);
     if role.is_some_and(|role| role == guest::SERVER_ROLE) {
         return guest::run_server();

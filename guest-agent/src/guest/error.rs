@@ -24,6 +24,9 @@ pub(super) enum GuestError {
     /// What is on the disk is not the file system the appliance comes with.
     #[error("the data disk {0} holds no ext4 file system")]
     NotExt4(&'static str),
+    /// The engine does not start on what is on the disk.
+    #[error(transparent)]
+    Engine(isolazi_protocol::WireError),
     /// Mounting failed; the file system may be damaged.
     #[error("cannot mount the data disk {device} at {DATA_ROOT}")]
     Mount {

@@ -21,7 +21,6 @@ mod config;
 mod disk;
 mod error;
 mod init;
-mod interim;
 mod server;
 pub mod shares;
 pub mod shutdown;

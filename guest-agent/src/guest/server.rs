@@ -2,14 +2,16 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use isolazi_protocol::AGENT_VSOCK_PORT;
 
 use super::config::BootConfig;
 use super::error::{GuestError, one_line};
-use super::interim::converse;
 use super::stream::Listener;
+use super::{DATA_ROOT, clock, shutdown};
+use crate::server::{self, Engine, EngineConfig};
 
 /// What the console shows as soon as the host may connect: a hypervisor may
 /// drop connections made earlier, or leave them hanging.
@@ -35,13 +37,19 @@ pub fn run() -> ExitCode {
 }
 
 async fn serve(config: BootConfig) -> Result<(), GuestError> {
+    let engine = Arc::new(engine(config)?);
     let listener =
         Listener::bind(AGENT_VSOCK_PORT).map_err(GuestError::setup("listen on", "AF_VSOCK"))?;
     eprintln!("{READY_LINE}");
     loop {
         match listener.accept().await {
             Ok(stream) => {
-                tokio::spawn(converse(stream, config.token.clone()));
+                let conversation = server::serve(stream, Arc::clone(&engine));
+                tokio::spawn(async {
+                    if let Err(error) = conversation.await {
+                        eprintln!("isolazi: {}", one_line(&error));
+                    }
+                });
             }
             Err(error) => {
                 // Out of descriptors or memory: ending would not help.
@@ -50,4 +58,21 @@ async fn serve(config: BootConfig) -> Result<(), GuestError> {
             }
         }
     }
+}
+
+fn engine(config: BootConfig) -> Result<Engine, GuestError> {
+    let guest = server::Guest {
+        token: config.token,
+        adopt_clock: |nanos| {
+            if let Err(errno) = clock::adopt(nanos) {
+                eprintln!("isolazi: cannot set the clock: {errno}");
+            }
+        },
+        power_off: Box::new(shutdown::request_soon),
+    };
+    Engine::open(EngineConfig {
+        root: DATA_ROOT.into(),
+        guest: Some(guest),
+    })
+    .map_err(GuestError::Engine)
 }
