@@ -139,6 +139,8 @@ pub(super) struct Process {
     log: RefCell<Option<LogWriter>>,
     /// Some follower's queue became shorter.
     room: Notify,
+    /// The last word is said; who follows now has missed it.
+    finished: Cell<bool>,
     ended: watch::Sender<bool>,
 }
 
@@ -179,6 +181,7 @@ impl Process {
             followers: RefCell::default(),
             log: RefCell::new(log),
             room: Notify::new(),
+            finished: Cell::new(false),
             ended: watch::channel(false).0,
         });
         Ok((process, Pumps { stdout, stderr }))
@@ -194,15 +197,17 @@ impl Process {
         self.pidfd.get_ref()
     }
 
-    /// Registers a follower.
+    /// Registers a follower. One who comes after the end is let go at once.
     pub(super) fn follow(self: &Rc<Self>) -> Following {
         let (sender, frames) = mpsc::unbounded_channel();
         let own = sender.downgrade();
         let queued = Rc::new(Cell::new(0));
-        self.followers.borrow_mut().push(Follower {
-            frames: sender,
-            queued: Rc::clone(&queued),
-        });
+        if !self.finished.get() {
+            self.followers.borrow_mut().push(Follower {
+                frames: sender,
+                queued: Rc::clone(&queued),
+            });
+        }
         Following {
             frames,
             own,
@@ -224,6 +229,7 @@ impl Process {
     pub(super) fn finish(&self, code: i32) {
         self.announce(&ServerMessage::Event(Event::Exited(code)));
         self.announce(&ServerMessage::Reply(Ok(Reply::Done)));
+        self.finished.set(true);
         self.followers.borrow_mut().clear();
     }
 
