@@ -252,9 +252,6 @@ impl Shim {
     }
 
     async fn stop(&self, mut client: Transport<UnixStream>, timeout: u32, process: Rc<Process>) {
-        // The answer is due when the end is recorded, which is when the
-        // followers are let go.
-        let mut following = process.follow();
         let grace = Duration::from_secs(timeout.into());
         if timeout > 0 {
             process.signal(self.start.stop_signal);
@@ -262,9 +259,7 @@ impl Shim {
         if tokio::time::timeout(grace, process.ended()).await.is_err() {
             process.signal(nix::libc::SIGKILL);
         }
-        while let Some(frame) = following.next().await {
-            following.passed_on(&frame);
-        }
+        process.finished().await;
         let _ = client
             .send_message(&ServerMessage::Reply(Ok(Reply::Done)))
             .await;

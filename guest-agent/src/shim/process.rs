@@ -140,7 +140,7 @@ pub(super) struct Process {
     /// Some follower's queue became shorter.
     room: Notify,
     /// The last word is said; who follows now has missed it.
-    finished: Cell<bool>,
+    finished: watch::Sender<bool>,
     ended: watch::Sender<bool>,
 }
 
@@ -181,7 +181,7 @@ impl Process {
             followers: RefCell::default(),
             log: RefCell::new(log),
             room: Notify::new(),
-            finished: Cell::new(false),
+            finished: watch::channel(false).0,
             ended: watch::channel(false).0,
         });
         Ok((process, Pumps { stdout, stderr }))
@@ -202,7 +202,7 @@ impl Process {
         let (sender, frames) = mpsc::unbounded_channel();
         let own = sender.downgrade();
         let queued = Rc::new(Cell::new(0));
-        if !self.finished.get() {
+        if !*self.finished.borrow() {
             self.followers.borrow_mut().push(Follower {
                 frames: sender,
                 queued: Rc::clone(&queued),
@@ -229,7 +229,7 @@ impl Process {
     pub(super) fn finish(&self, code: i32) {
         self.announce(&ServerMessage::Event(Event::Exited(code)));
         self.announce(&ServerMessage::Reply(Ok(Reply::Done)));
-        self.finished.set(true);
+        self.finished.send_replace(true);
         self.followers.borrow_mut().clear();
     }
 
@@ -285,9 +285,12 @@ impl Process {
 
     /// Waits for the process's end without reaping it.
     pub(super) async fn ended(&self) {
-        let mut ended = self.ended.subscribe();
-        // The sender lives in `self`.
-        let _ = ended.wait_for(|ended| *ended).await;
+        become_true(&self.ended).await;
+    }
+
+    /// Waits until the process's end is recorded and announced.
+    pub(super) async fn finished(&self) {
+        become_true(&self.finished).await;
     }
 
     fn send(&self, frame: &Frame) {
@@ -330,6 +333,11 @@ impl Process {
         drop(log);
         self.send(&Frame::Data(stream, bytes));
     }
+}
+
+async fn become_true(flag: &watch::Sender<bool>) {
+    // The sender outlives this borrow of it.
+    let _ = flag.subscribe().wait_for(|flag| *flag).await;
 }
 
 fn signal_status(signal: Signal) -> i32 {

@@ -15,10 +15,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
-use isolazi_protocol::{ErrorCode, Isolation, WireError};
+use isolazi_protocol::{ErrorCode, Isolation};
 
 use crate::cli::{Cli, Command, GlobalArgs};
-use crate::engine::Engine;
+use crate::connection::ConversationError;
+use crate::engine::{Engine, EngineError};
 use crate::image::ImageStore;
 use crate::machine;
 use crate::paths::Paths;
@@ -127,9 +128,11 @@ pub(crate) fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runt
 /// The exit status that an error stands for, where it says so: a command that
 /// cannot be executed is 126, one that is not there 127, as in a shell.
 pub(crate) fn status_of(error: &anyhow::Error) -> Option<u8> {
-    let refusal = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<WireError>())?;
+    let refusal = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(ConversationError::Refused(refusal)), _) => refusal,
+        (_, Some(EngineError::Conversation(ConversationError::Refused(refusal)))) => refusal,
+        _ => return None,
+    };
     match refusal.code {
         ErrorCode::NotExecutable => Some(126),
         ErrorCode::CommandNotFound => Some(127),
