@@ -26,6 +26,8 @@ const MKE2FS: Tool = Tool::program("mke2fs", "e2fsprogs");
 ///
 /// - The block group descriptors have room to grow to 2 TiB in place
 ///   (`resize`, in blocks); beyond, the kernel turns to `meta_bg` by itself.
+/// - Metadata of 256 block groups lies together (`-G`): growing to 64 GiB then
+///   takes 0.35 s instead of 0.66, to 1 TiB 8 s instead of 18 (emulated).
 /// - The journal has the size that mke2fs gives a 16 GiB disk; it does not
 ///   grow later.
 /// - Tables are cleared by the kernel when they are first used.
@@ -45,6 +47,8 @@ const OPTIONS: &[&str] = &[
     "0",
     "-L",
     "isolazi",
+    "-G",
+    "256",
     "-J",
     "size=64",
     "-O",
