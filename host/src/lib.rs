@@ -61,5 +61,5 @@ fn run_as_helper() -> Option<ExitCode> {
     if let Some(status) = isolazi_agent::shim::run_if_shim() {
         return Some(status);
     }
-    None
+    machine::qemu::run_if_supervisor()
 }

@@ -8,6 +8,7 @@ mod logs;
 mod ps;
 mod pull;
 mod run;
+mod setup;
 mod version;
 mod vm;
 
@@ -48,7 +49,7 @@ impl Context {
     /// The engine that the user chose. Dialing it starts its machine.
     fn engine(&self) -> Result<Engine> {
         let machine: Arc<dyn machine::Machine> = match self.vm {
-            true => return Err(anyhow!("the virtual machine is not built yet")),
+            true => Arc::new(machine::qemu::Qemu::new(&self.paths)?),
             false => native(&self.paths)?,
         };
         Ok(Engine::new(machine))
@@ -99,6 +100,9 @@ pub(crate) async fn dispatch(cli: Cli) -> (u8, Result<u8>) {
 }
 
 async fn carry_out(context: Context, command: Command) -> Result<u8> {
+    if context.vm && matches!(command, Command::Run(_) | Command::Pull(_)) {
+        setup::ensure_appliance(&context.paths).await?;
+    }
     match command {
         Command::Run(args) => return run::run(&context, &args).await,
         Command::Exec(args) => return exec::exec(&context, &args).await,

@@ -1,0 +1,129 @@
+//! What executes the guest: the processor through KVM, or QEMU's translator.
+//!
+//! A `/dev/kvm` that opens proves nothing: under some clouds' hypervisors it
+//! is there and runs no ordinary kernel. So the kernel itself is booted once,
+//! without a root, and has to get as far as its panic; the answer is kept for
+//! this boot of the host.
+
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::helper;
+
+/// With working virtualization a kernel panics well within this.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How the guest's instructions are executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accelerator {
+    Kvm,
+    Tcg,
+}
+
+impl Accelerator {
+    /// As QEMU's `-accel` wants it.
+    pub(super) fn option(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg,thread=multi",
+        }
+    }
+
+    /// As QEMU's `-cpu` wants it: all that there is.
+    pub(super) fn cpu_model(self) -> &'static str {
+        match self {
+            Self::Kvm => "host",
+            Self::Tcg => "max",
+        }
+    }
+
+    /// Its name for people.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
+/// The best accelerator that works here. `memory` keeps the answer.
+pub(super) async fn choose(qemu: &Path, kernel: &Path, memory: &Path) -> Accelerator {
+    let device = OpenOptions::new().read(true).write(true).open("/dev/kvm");
+    if device.is_err() {
+        return Accelerator::Tcg;
+    }
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    if let Some(known) = recall(&fs::read_to_string(memory).unwrap_or_default(), &boot) {
+        return known;
+    }
+    let chosen = match runs_a_kernel(qemu, kernel).await {
+        true => Accelerator::Kvm,
+        false => Accelerator::Tcg,
+    };
+    // Without the note the next start asks again, that is all.
+    let _ = fs::write(memory, format!("{} {}\n", chosen.name(), boot.trim()));
+    chosen
+}
+
+/// What was found out earlier, unless the host has been restarted since.
+fn recall(note: &str, boot: &str) -> Option<Accelerator> {
+    let (name, known_boot) = note.trim().split_once(' ')?;
+    match name {
+        _ if known_boot != boot.trim() || boot.trim().is_empty() => None,
+        "kvm" => Some(Accelerator::Kvm),
+        "tcg" => Some(Accelerator::Tcg),
+        _ => None,
+    }
+}
+
+/// Whether the kernel gets to its panic, upon which it resets the machine and
+/// `-no-reboot` ends QEMU.
+async fn runs_a_kernel(qemu: &Path, kernel: &Path) -> bool {
+    let mut command = Command::new(qemu);
+    command
+        .args("-nodefaults -no-user-config -no-reboot -display none".split(' '))
+        .args("-machine q35 -bios qboot.rom -accel kvm -cpu host -m 256M".split(' '))
+        .arg("-kernel")
+        .arg(kernel)
+        .args(["-append", "console=hvc0 panic=-1 reboot=t"])
+        .args("-chardev stdio,id=console -device virtio-serial-pci".split(' '))
+        .args(["-device", "virtconsole,chardev=console"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    helper::die_with_us(&mut command);
+    let Ok(child) = command.spawn() else {
+        return false;
+    };
+    match tokio::time::timeout(PROBE_PATIENCE, child.wait_with_output()).await {
+        Ok(Ok(output)) => {
+            let console = String::from_utf8_lossy(&output.stdout);
+            output.status.success() && console.contains("Kernel panic")
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_holds_for_one_boot_of_the_host() {
+        assert_eq!(recall("kvm abc\n", "abc\n"), Some(Accelerator::Kvm));
+        assert_eq!(recall("tcg abc\n", "abc\n"), Some(Accelerator::Tcg));
+        for (note, boot) in [
+            ("kvm abc", "def"),
+            ("", "abc"),
+            ("hvf abc", "abc"),
+            ("kvm ", ""),
+        ] {
+            assert_eq!(recall(note, boot), None);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The guest's disk: a sparse copy of the appliance's template, which the
+//! agent grows to the size that it finds.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// What the guest may fill; the file takes only what is used.
+const DISK_BYTES: u64 = 64 << 30;
+const BLOCK: usize = 64 << 10;
+
+/// Makes the disk at `path` where there is none. It appears whole or not at all.
+pub(super) fn ensure(path: &Path, template: impl FnOnce() -> io::Result<File>) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let fresh = path.with_extension("new");
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = File::options();
+    let mut disk = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&fresh)?;
+    copy_sparse(&mut template()?, &mut disk)?;
+    disk.set_len(DISK_BYTES)?;
+    disk.sync_all()?;
+    fs::rename(&fresh, path)
+}
+
+/// Copies what is not zero.
+fn copy_sparse(from: &mut File, to: &mut File) -> io::Result<()> {
+    let mut block = vec![0; BLOCK];
+    loop {
+        let count = from.read(&mut block)?;
+        if count == 0 {
+            return Ok(());
+        }
+        match block[..count].iter().all(|&byte| byte == 0) {
+            true => to.seek(SeekFrom::Current(count as i64)).map(drop)?,
+            false => to.write_all(&block[..count])?,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_disk_is_sparse_and_keeps_the_templates_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let (template, disk) = (folder.path().join("t"), folder.path().join("disk.img"));
+        let mut content = vec![0; 5 * BLOCK];
+        content[3 * BLOCK + 7] = 1;
+        fs::write(&template, &content).unwrap();
+        ensure(&disk, || File::open(&template)).unwrap();
+        let made = fs::metadata(&disk).unwrap();
+        assert_eq!(made.len(), DISK_BYTES);
+        assert!(made.blocks() * 512 < DISK_BYTES / 1000);
+        let mut start = vec![0; content.len()];
+        File::open(&disk).unwrap().read_exact(&mut start).unwrap();
+        assert!(start == content);
+        ensure(&disk, || Err(io::ErrorKind::Other.into())).unwrap();
+    }
+}

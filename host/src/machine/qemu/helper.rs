@@ -1,0 +1,51 @@
+//! Programs that belong to the machine and end with its supervisor.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::process::{Child, Command};
+
+use crate::machine::MachineError;
+
+/// How long a helper may take to open its socket.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Has the kernel kill the program when the supervisor ends, however it ends.
+pub(super) fn die_with_us(command: &mut Command) {
+    #[cfg(target_os = "linux")]
+    crate::sys::kill_with_parent(command);
+    command.kill_on_drop(true);
+}
+
+/// Starts a helper and waits until it listens at `socket`.
+pub(super) async fn start(mut command: Command, socket: &Path) -> Result<Child, MachineError> {
+    let program = PathBuf::from(command.as_std().get_program());
+    let _ = std::fs::remove_file(socket);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    die_with_us(&mut command);
+    let mut child = command
+        .spawn()
+        .map_err(MachineError::io("start", &program))?;
+    let deadline = Instant::now() + PATIENCE;
+    while !socket.exists() {
+        let ended = child
+            .try_wait()
+            .map_err(MachineError::io("watch", &program))?;
+        if ended.is_some() || Instant::now() > deadline {
+            return Err(MachineError::Failed(format!(
+                "{} did not start; see the machine's supervisor.log",
+                program.display()
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(child)
+}
+
+/// Finds a program on the PATH.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let candidates = std::env::split_paths(&path).map(|folder| folder.join(program));
+    candidates.into_iter().find(|candidate| candidate.is_file())
+}

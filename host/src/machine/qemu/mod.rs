@@ -1,0 +1,218 @@
+//! A guest under QEMU.
+//!
+//! ```text
+//!  command ──► supervisor.sock ──► supervisor ─┬─► QEMU ──► guest
+//!     │          where is the agent?           ├─► vhost-device-vsock
+//!     │          share this folder             └─► virtiofsd, one a folder
+//!     └──────► vsock (unix socket or AF_VSOCK) ─────────► agent
+//! ```
+//!
+//! The supervisor is this same program, detached; it is started by the first
+//! command that needs the machine and owns the hypervisor and its helpers.
+
+mod accel;
+mod boot;
+mod command;
+mod disk;
+mod helper;
+mod initrd;
+mod layout;
+mod qmp;
+mod shares;
+mod supervisor;
+mod wire;
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use isolazi_protocol::{AGENT_VSOCK_PORT, BindSource, Token};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+use crate::connection::Dialed;
+use crate::machine::{Machine, MachineError, appliance};
+use crate::paths::Paths;
+
+pub use helper::find as find_program;
+pub use layout::Layout;
+pub use supervisor::run_if_supervisor;
+pub use wire::{MachineState, Ready};
+
+use wire::{Answer, Ask};
+
+/// How long a supervisor may take to open its socket.
+const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(5);
+
+/// The QEMU machine of a data root.
+#[derive(Debug)]
+pub struct Qemu {
+    layout: Layout,
+    paths: Paths,
+}
+
+impl Qemu {
+    /// The machine whose state is below `paths`. Starts nothing.
+    pub fn new(paths: &Paths) -> Result<Self, MachineError> {
+        Ok(Self {
+            layout: Layout::new(&paths.machine())?,
+            paths: paths.clone(),
+        })
+    }
+
+    /// Starts the machine where it does not run, and waits until its agent answers.
+    pub async fn start(&self) -> Result<Ready, MachineError> {
+        match self.ask(&Ask::Ready, true).await? {
+            Answer::Ready(ready) => Ok(ready),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    /// How the machine is; never starts it.
+    pub async fn state(&self) -> Result<MachineState, MachineError> {
+        if !self.layout.is_running() {
+            return Ok(MachineState::Stopped);
+        }
+        match self.ask(&Ask::State, false).await {
+            Ok(Answer::State(state)) => Ok(state),
+            Ok(other) => Err(other.unexpected()),
+            Err(_) if !self.layout.is_running() => Ok(MachineState::Stopped),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Shuts the guest down and waits for it; tells whether it ran.
+    pub async fn stop(&self) -> Result<bool, MachineError> {
+        if !self.layout.is_running() {
+            return Ok(false);
+        }
+        match self.ask(&Ask::Stop, false).await? {
+            Answer::Stopped => {}
+            other => return Err(other.unexpected()),
+        }
+        // The supervisor's lock falls with the supervisor.
+        while self.layout.is_running() {
+            tokio::time::sleep(RETRY).await;
+        }
+        Ok(true)
+    }
+
+    /// Puts one question to the supervisor, which with `start` is started if need be.
+    async fn ask(&self, ask: &Ask, start: bool) -> Result<Answer, MachineError> {
+        let stream = match UnixStream::connect(self.layout.socket()).await {
+            Ok(stream) => stream,
+            Err(_) if start => self.start_supervisor().await?,
+            Err(error) => return Err(MachineError::io("reach", &self.layout.socket())(error)),
+        };
+        let lost = |_| {
+            MachineError::Failed(format!(
+                "the machine's supervisor ended unexpectedly; its log is {}",
+                self.layout.supervisor_log().display()
+            ))
+        };
+        let mut stream = BufReader::new(stream);
+        let question = wire::line(ask).map_err(lost)?;
+        stream.write_all(&question).await.map_err(lost)?;
+        let mut line = String::new();
+        stream.read_line(&mut line).await.map_err(lost)?;
+        let answer: Answer = serde_json::from_str(&line).map_err(|error| lost(error.into()))?;
+        match answer {
+            Answer::Failed(reason) => Err(MachineError::Failed(reason)),
+            other => Ok(other),
+        }
+    }
+
+    async fn start_supervisor(&self) -> Result<UnixStream, MachineError> {
+        // Checked here too, so that what is missing is a typed error.
+        appliance::Appliance::open(&appliance::folder(&self.paths))?;
+        self.layout.create()?;
+        let log = self.layout.supervisor_log();
+        let complaints = std::fs::File::create(&log).map_err(MachineError::io("write", &log))?;
+        let program =
+            std::env::current_exe().map_err(MachineError::io("find", Path::new("isolazi")))?;
+        let mut command = tokio::process::Command::new(&program);
+        command.arg0(supervisor::ARGV0).arg(self.paths.root());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(complaints);
+        command
+            .spawn()
+            .map_err(MachineError::io("start", &program))?;
+        let deadline = Instant::now() + SUPERVISOR_PATIENCE;
+        loop {
+            match UnixStream::connect(self.layout.socket()).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(MachineError::io("reach", &self.layout.socket())(error));
+                }
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+}
+
+impl Machine for Qemu {
+    fn dial(&self) -> BoxFuture<'_, Result<Dialed, MachineError>> {
+        async move {
+            let ready = self.start().await?;
+            dial_guest(&ready).await
+        }
+        .boxed()
+    }
+
+    fn share<'a>(
+        &'a self,
+        source: &'a Path,
+        read_only: bool,
+    ) -> BoxFuture<'a, Result<BindSource, MachineError>> {
+        async move {
+            let ask = Ask::Share {
+                path: source.to_owned(),
+                read_only,
+            };
+            match self.ask(&ask, true).await? {
+                Answer::Shared { tag, subpath } => Ok(BindSource::Share { tag, subpath }),
+                other => Err(other.unexpected()),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Connects to the agent of a guest that is ready.
+async fn dial_guest(ready: &Ready) -> Result<Dialed, MachineError> {
+    let path = &ready.vsock;
+    let mut stream = UnixStream::connect(path)
+        .await
+        .map_err(MachineError::io("reach the agent at", path))?;
+    let hello = format!("CONNECT {AGENT_VSOCK_PORT}\n");
+    let accepted = async {
+        stream.write_all(hello.as_bytes()).await?;
+        read_acceptance(&mut stream).await
+    };
+    accepted
+        .await
+        .map_err(MachineError::io("reach the agent at", path))?;
+    Ok(Dialed {
+        stream: Box::new(stream),
+        token: Some(Token(ready.token)),
+    })
+}
+
+/// Reads `OK <port>\n`, and not a byte more.
+async fn read_acceptance(stream: &mut UnixStream) -> std::io::Result<()> {
+    use tokio::io::AsyncReadExt;
+    const LONGEST: usize = 32;
+    let mut line = Vec::with_capacity(LONGEST);
+    while line.len() < LONGEST {
+        match stream.read_u8().await? {
+            b'\n' if line.starts_with(b"OK") => return Ok(()),
+            b'\n' => break,
+            byte => line.push(byte),
+        }
+    }
+    Err(std::io::ErrorKind::ConnectionRefused.into())
+}

@@ -1,0 +1,239 @@
+//! The supervisor: a detached process that owns QEMU and its helpers.
+//!
+//! ```text
+//!  Booting ──agent answers──► Running ──Stop──► (guest shuts down) ──► ends
+//!     │                          │
+//!     └── Failed(why) ──► ends   └── QEMU ends by itself ──► ends
+//! ```
+//!
+//! It holds the machine's lock, so there is one at most. Who asks while it
+//! boots is answered when that is over. Its helpers die with it.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::{LocalSet, spawn_local};
+
+use super::boot::{self, Booted};
+use super::layout::Layout;
+use super::wire::{self, Answer, Ask, MachineState, Ready};
+use crate::connection::Conversation;
+use crate::machine::MachineError;
+use crate::paths::Paths;
+
+pub(super) const ARGV0: &str = "isolazi-machine";
+/// Longest question.
+const LONGEST_ASK: u64 = 64 << 10;
+/// What a guest may take to shut down before its power is cut.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
+/// So that everybody who waits hears why the boot failed.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Runs the supervisor if that is what this process was started as.
+pub fn run_if_supervisor() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os();
+    if arguments.next()? != ARGV0 {
+        return None;
+    }
+    let root = PathBuf::from(arguments.next()?);
+    Some(match run(&root) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            crate::output::failure(&format!("{:#}", anyhow::Error::from(error)));
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn run(root: &Path) -> Result<(), MachineError> {
+    // Fails only for a process group leader, which a spawned child is not.
+    let _ = nix::unistd::setsid();
+    let paths = Paths::new(root.to_owned());
+    let layout = Layout::new(&paths.machine())?;
+    let Some(_lock) = layout.lock()? else {
+        return Ok(());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(MachineError::io("start", Path::new("the supervisor")))?;
+    LocalSet::new().block_on(&runtime, supervise(paths, layout))
+}
+
+enum Phase {
+    Booting,
+    Running(Ready),
+    Failed(String),
+}
+
+struct Supervisor {
+    phase: watch::Sender<Phase>,
+    machine: RefCell<Option<Booted>>,
+    stop: Notify,
+    stopped: watch::Sender<bool>,
+}
+
+async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
+    let socket = layout.socket();
+    let _ = std::fs::remove_file(&socket);
+    let listener = UnixListener::bind(&socket).map_err(MachineError::io("listen on", &socket))?;
+    let supervisor = Rc::new(Supervisor {
+        phase: watch::channel(Phase::Booting).0,
+        machine: RefCell::default(),
+        stop: Notify::new(),
+        stopped: watch::channel(false).0,
+    });
+    spawn_local(accept(listener, Rc::clone(&supervisor)));
+    let booting = tokio::select! {
+        booted = boot::boot(&paths, &layout) => booted,
+        () = supervisor.stop.notified() => Err(MachineError::Failed("stopped while it booted".to_owned())),
+    };
+    match booting {
+        Ok((booted, ready)) => {
+            supervisor.machine.replace(Some(booted));
+            supervisor.phase.send_replace(Phase::Running(ready));
+            supervisor.keep_running().await;
+        }
+        Err(error) => {
+            let reason = format!("{:#}", anyhow::Error::from(error));
+            supervisor.phase.send_replace(Phase::Failed(reason));
+        }
+    }
+    let _ = std::fs::remove_file(&socket);
+    supervisor.stopped.send_replace(true);
+    tokio::time::sleep(LAST_WORDS).await;
+    Ok(())
+}
+
+async fn accept(listener: UnixListener, supervisor: Rc<Supervisor>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                spawn_local(Rc::clone(&supervisor).serve(stream));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+impl Supervisor {
+    /// Until QEMU ends, by itself or because it was asked to.
+    async fn keep_running(&self) {
+        let Some(mut qemu) = self
+            .machine
+            .borrow_mut()
+            .as_mut()
+            .and_then(Booted::take_qemu)
+        else {
+            return;
+        };
+        tokio::select! {
+            _ = qemu.wait() => return,
+            () = self.stop.notified() => {}
+        }
+        self.shut_guest_down().await;
+        if tokio::time::timeout(SHUTDOWN_PATIENCE, qemu.wait())
+            .await
+            .is_err()
+        {
+            let _ = qemu.kill().await;
+        }
+    }
+
+    /// Asks the agent; where it does not listen, the power is cut later.
+    async fn shut_guest_down(&self) {
+        let ready = match &*self.phase.borrow() {
+            Phase::Running(ready) => ready.clone(),
+            _ => return,
+        };
+        let request = isolazi_protocol::Request::Shutdown;
+        let asked = async {
+            let dialed = super::dial_guest(&ready).await.ok()?;
+            let conversation = Conversation::open(dialed, &request).await.ok()?;
+            conversation.reply().await.ok()
+        };
+        let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, asked).await;
+    }
+
+    async fn serve(self: Rc<Self>, stream: UnixStream) {
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        let read = (&mut stream).take(LONGEST_ASK).read_line(&mut line).await;
+        let Ok(ask) = read.and_then(|_| Ok(serde_json::from_str(&line)?)) else {
+            return;
+        };
+        let answer = self.answer(ask).await;
+        if let Ok(line) = wire::line(&answer) {
+            // Whoever has gone does not need it.
+            let _ = stream.write_all(&line).await;
+        }
+    }
+
+    async fn answer(&self, ask: Ask) -> Answer {
+        match ask {
+            Ask::State => Answer::State(self.state()),
+            Ask::Stop => {
+                self.stop.notify_one();
+                let _ = self.stopped.subscribe().wait_for(|stopped| *stopped).await;
+                Answer::Stopped
+            }
+            Ask::Ready => self
+                .ready()
+                .await
+                .map_or_else(Answer::Failed, Answer::Ready),
+            Ask::Share { path, read_only } => match self.ready().await {
+                Ok(_) => self.share(&path, read_only).await,
+                Err(reason) => Answer::Failed(reason),
+            },
+        }
+    }
+
+    async fn ready(&self) -> Result<Ready, String> {
+        let mut phase = self.phase.subscribe();
+        let settled = phase
+            .wait_for(|phase| !matches!(phase, Phase::Booting))
+            .await;
+        match settled.as_deref() {
+            Ok(Phase::Running(ready)) => Ok(ready.clone()),
+            Ok(Phase::Failed(reason)) => Err(reason.clone()),
+            _ => Err("the machine's supervisor is ending".to_owned()),
+        }
+    }
+
+    fn state(&self) -> MachineState {
+        let machine = self.machine.borrow();
+        match (&*self.phase.borrow(), &*machine) {
+            (Phase::Running(ready), Some(booted)) => MachineState::Running {
+                pid: booted.pid,
+                accelerator: booted.accelerator.name().to_owned(),
+                boot_ms: ready.boot_ms,
+                shares: booted.shared_folders(),
+            },
+            (Phase::Failed(_), _) => MachineState::Stopped,
+            _ => MachineState::Booting,
+        }
+    }
+
+    async fn share(&self, path: &Path, read_only: bool) -> Answer {
+        let shares = self
+            .machine
+            .borrow()
+            .as_ref()
+            .map(|booted| Rc::clone(&booted.shares));
+        let Some(shares) = shares else {
+            return Answer::Failed("the machine is going down".to_owned());
+        };
+        // One after the other: each takes the next free slot.
+        let mut shares = shares.lock().await;
+        match shares.share(path, read_only).await {
+            Ok((tag, subpath)) => Answer::Shared { tag, subpath },
+            Err(error) => Answer::Failed(format!("{:#}", anyhow::Error::from(error))),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What commands and the supervisor say to each other: one JSON line each way.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::MachineError;
+
+/// A command's question.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Ask {
+    /// Tell me when the agent answers, and where.
+    Ready,
+    /// How is the machine?
+    State,
+    /// Share this folder or file with the guest.
+    Share {
+        /// Canonical.
+        path: PathBuf,
+        /// Refuse writing, on this side.
+        read_only: bool,
+    },
+    /// Shut the guest down.
+    Stop,
+}
+
+/// The supervisor's answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Ready(Ready),
+    State(MachineState),
+    Shared {
+        tag: String,
+        subpath: String,
+    },
+    Stopped,
+    /// One line for the user.
+    Failed(String),
+}
+
+impl Answer {
+    /// An answer to another question than was put.
+    pub(super) fn unexpected(&self) -> MachineError {
+        MachineError::Failed(
+            "the machine's supervisor is of another version; stop it with: isolazi vm stop"
+                .to_owned(),
+        )
+    }
+}
+
+/// How to reach the agent of a running machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Unix socket that leads to the guest's vsock.
+    pub vsock: PathBuf,
+    /// What the agent wants to be shown.
+    pub token: [u8; 32],
+    /// Milliseconds from QEMU's start to the agent's first answer.
+    pub boot_ms: u64,
+}
+
+/// How a machine is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MachineState {
+    /// It does not run.
+    Stopped,
+    /// It is coming up.
+    Booting,
+    /// Its agent answers.
+    Running {
+        /// Process id of QEMU.
+        pid: u32,
+        /// What executes the guest: `kvm` or `tcg`.
+        accelerator: String,
+        /// As in [`Ready`].
+        boot_ms: u64,
+        /// Folders shared with it.
+        shares: Vec<PathBuf>,
+    },
+}
+
+/// One message as a line.
+pub(super) fn line<T: Serialize>(message: &T) -> std::io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    Ok(line)
+}
