@@ -30,7 +30,7 @@ pub(super) async fn ensure_appliance(paths: &Paths) -> Result<()> {
         "Building the virtual machine's kernel and agent, which is needed once and takes some minutes",
     );
     let status = tokio::process::Command::new("cargo")
-        .args("run --release --quiet --package isolazi-image-builder -- build --with-hypervisor --output".split(' '))
+        .args("run --release --quiet --package isolazi-image-builder -- build --output".split(' '))
         .arg(&folder)
         .current_dir(checkout)
         .status()

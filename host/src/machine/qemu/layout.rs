@@ -149,9 +149,10 @@ mod tests {
     fn a_folder_open_to_others_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(folder.path()).unwrap();
+        let machine = folder.path().join("machine");
+        let layout = Layout::new(&machine).unwrap();
         layout.create().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&machine, fs::Permissions::from_mode(0o755)).unwrap();
         assert!(layout.create().is_err());
     }
 
