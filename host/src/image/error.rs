@@ -85,7 +85,9 @@ pub enum ImageError {
     #[error("registry '{0}' allows no more pulls for now (429): wait a while, or log in there")]
     RateLimited(String),
     /// Any other HTTP status.
-    #[error("registry '{registry}' failed with status {status}: try again later")]
+    #[error(
+        "registry '{registry}' answered with status {status}: try again later, or ask who runs it"
+    )]
     Status {
         /// Which registry.
         registry: String,

@@ -25,9 +25,9 @@ impl Drop for Registry {
 /// Whether the programs are there. Where they are not the test is skipped,
 /// except in CI, where it fails.
 fn available() -> bool {
-    let missing = ["docker-registry", "skopeo"]
+    let missing = ["docker-registry", "skopeo", "openssl"]
         .into_iter()
-        .find(|tool| Command::new(tool).arg("--version").output().is_err());
+        .find(|tool| Command::new(tool).arg("version").output().is_err());
     if let Some(tool) = missing {
         assert!(
             std::env::var("CI").as_deref() != Ok("true"),
@@ -40,14 +40,18 @@ fn available() -> bool {
 
 impl Registry {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_with(tempfile::tempdir().unwrap(), "")
+    }
+
+    /// `http` is added to that section of its configuration.
+    fn start_with(folder: tempfile::TempDir, http: &str) -> Self {
         let port = {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.local_addr().unwrap().port()
         };
         let data = folder.path().join("data");
         let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'{http}}}\n",
             data.display()
         );
         let path = folder.path().join("config.yml");
@@ -210,4 +214,72 @@ async fn an_index_by_platform_and_by_digest() {
     let pinned = registry.reference(&format!("multi@{}", digest(&all.manifest)));
     home.pull(&pinned).await.unwrap();
     assert_eq!(home.listed().len(), 2);
+}
+
+/// A certificate for 127.0.0.1 that signs itself.
+fn make_certificate(folder: &Path) {
+    let output = Command::new("openssl")
+        .args("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -keyout key.pem -out cert.pem".split(' '))
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_must_be_trusted_and_ssl_cert_file_does_so() {
+    if !available() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    make_certificate(folder.path());
+    let certificate = folder.path().join("cert.pem");
+    let tls = format!(
+        ", tls: {{certificate: {}, key: {}}}",
+        certificate.display(),
+        folder.path().join("key.pem").display()
+    );
+    let registry = Registry::start_with(folder, &tls);
+    registry.push(&TestImage::with_layers(&[1000]), "app:1", &[]);
+    let home = Home::new();
+    let error = line(home.pull(&registry.reference("app:1")).await.unwrap_err());
+    assert!(error.contains("no secure connection"), "{error}");
+    assert!(error.contains("invalid peer certificate"), "{error}");
+    home.assert_unspoilt();
+
+    // The variable must be there before the process starts.
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "distribution::pull_for_another_test",
+            "--nocapture",
+        ])
+        .env(
+            "ISOLAZI_TEST_REFERENCE",
+            registry.reference("app:1").to_string(),
+        )
+        .env("SSL_CERT_FILE", &certificate)
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("outcome: pulled"), "{printed}");
+}
+
+/// Pulls what the environment names; for tests that need one of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn pull_for_another_test() {
+    let Ok(reference) = std::env::var("ISOLAZI_TEST_REFERENCE") else {
+        return;
+    };
+    let home = Home::new();
+    match home.pull(&reference.parse().unwrap()).await {
+        Ok(_) => println!("outcome: pulled"),
+        Err(error) => {
+            home.assert_unspoilt();
+            println!("outcome: {}", line(error));
+        }
+    }
 }

@@ -350,3 +350,37 @@ async fn a_pinned_manifest_with_other_content() {
     let pulled = home.pull(&reference).await.unwrap();
     assert_eq!(pulled.manifest_digest.as_str(), digest(&image.manifest));
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk() {
+    // A file system of one mebibyte, seen by the child only.
+    let script = "mount -t tmpfs -o size=1m none \"$TMPDIR\" && echo mounted && exec \"$0\" \"$@\"";
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::serving(&TestImage::with_layers(&[3_000_000])).await;
+    let mut child = tokio::process::Command::new("unshare");
+    child
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "distribution::pull_for_another_test",
+            "--nocapture",
+        ])
+        .env(
+            "ISOLAZI_TEST_REFERENCE",
+            server.reference("app:1").to_string(),
+        )
+        .env("TMPDIR", folder.path());
+    let output = child.output().await.unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    if !printed.contains("mounted") {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "CI needs user namespaces"
+        );
+        eprintln!("skipped: no file system can be mounted in a user namespace");
+        return;
+    }
+    assert!(printed.contains("is full: free some space"), "{printed}");
+}

@@ -127,6 +127,7 @@ impl<'a> Flow<'a> {
             pieces,
             disk,
             layer,
+            received: length,
             ..
         } = self;
         drop(pieces);
@@ -134,7 +135,7 @@ impl<'a> Flow<'a> {
         let verified = digest.and_then(|digest| received.and_then(|()| verify(job, digest)));
         if let Err(error) = verified {
             drop(layer);
-            if !error.leaves_resumable() {
+            if length == 0 || !error.leaves_resumable() {
                 blocking(|| partial.discard()).await?;
             }
             return Err(error);

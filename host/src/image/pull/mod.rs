@@ -32,7 +32,7 @@ use super::progress::{Progress, ProgressEvent};
 use super::reference::Reference;
 use super::registry::{NetworkOptions, Registry};
 use super::sink::LayerSink;
-use super::store::{Image, ImageStore, Layer, digest_of, layers, parse_config};
+use super::store::{Image, ImageStore, Layer, Leftover, digest_of, layers, parse_config};
 
 pub use push::push_layers;
 
@@ -287,10 +287,8 @@ async fn fetch_layers(pull: &Arc<Pull>, layers: &[Layer]) -> Result<(), ImageErr
         });
     }
     let outcome = first_failure(&mut tasks).await;
-    if let Err(error) = &outcome
-        && !error.leaves_resumable()
-    {
-        discard(&pull.store, jobs).await?;
+    if let Err(error) = &outcome {
+        tidy(&pull.store, jobs, error.leaves_resumable()).await?;
     }
     outcome
 }
@@ -311,11 +309,17 @@ async fn first_failure(tasks: &mut JoinSet<Result<(), ImageError>>) -> Result<()
     Ok(())
 }
 
-async fn discard(store: &ImageStore, jobs: Vec<Job>) -> Result<(), ImageError> {
+/// Removes what the parts of a failed pull have left, but for what a next one
+/// can use.
+async fn tidy(store: &ImageStore, jobs: Vec<Job>, resumable: bool) -> Result<(), ImageError> {
     let store = store.clone();
+    let leftover = match resumable {
+        true => Leftover::Empty,
+        false => Leftover::Any,
+    };
     blocking(move || {
         jobs.iter()
-            .try_for_each(|job| store.discard_partial(&job.digest))
+            .try_for_each(|job| store.discard_partial(&job.digest, leftover))
     })
     .await
 }

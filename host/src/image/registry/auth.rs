@@ -1,6 +1,8 @@
 //! Tokens for anonymous pulls (distribution-spec's "Authentication", which is
 //! Docker's token protocol), by oci-client.
 
+use std::sync::atomic::Ordering;
+
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
@@ -65,9 +67,9 @@ impl Registry {
             false => (None, None),
         };
         ClientConfig {
-            protocol: match self.plain {
-                true => ClientProtocol::Http,
-                false => ClientProtocol::Https,
+            protocol: match self.tls.load(Ordering::Relaxed) {
+                true => ClientProtocol::Https,
+                false => ClientProtocol::Http,
             },
             connect_timeout: Some(self.network.connect_timeout),
             read_timeout: Some(self.network.stall_timeout),

@@ -76,15 +76,16 @@ fn kind(error: &reqwest::Error) -> Kind {
     }
 }
 
-/// rustls' errors travel inside I/O errors.
+/// rustls' errors travel inside I/O errors, or inside I/O errors within those;
+/// `source` passes over what an I/O error holds.
 fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    let inner = error
+    if error.is::<rustls::Error>() {
+        return true;
+    }
+    let held = error
         .downcast_ref::<io::Error>()
         .and_then(io::Error::get_ref);
-    error.is::<rustls::Error>()
-        || inner
-            .and_then(|it| it.downcast_ref::<rustls::Error>())
-            .is_some()
+    held.is_some_and(|held| is_tls(held))
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -7,6 +7,7 @@
 mod auth;
 mod fault;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -71,10 +72,11 @@ pub(crate) struct Registry {
     name: String,
     /// As in references, for errors.
     image: String,
-    /// `https://host/v2/repository`.
-    base: String,
+    /// Where it is: as in references, but for Docker's hub.
+    host: String,
     repository: String,
-    plain: bool,
+    /// Where plain http is good enough it is tried first.
+    tls: AtomicBool,
     client: Client,
     network: NetworkOptions,
     /// `Authorization` of requests to the registry, once it asked for one.
@@ -107,13 +109,12 @@ impl Registry {
         } else {
             name
         };
-        let scheme = if plain { "http" } else { "https" };
         Ok(Self {
             name: name.to_owned(),
             image: reference.to_string(),
-            base: format!("{scheme}://{host}/v2/{}", reference.repository()),
+            host: host.to_owned(),
             repository: reference.repository().to_owned(),
-            plain,
+            tls: AtomicBool::new(!plain),
             client: client(name, plain, network)?,
             network: network.clone(),
             token: Mutex::new(None),
@@ -125,8 +126,8 @@ impl Registry {
     pub(crate) async fn manifest(&self, tag_or_digest: &str) -> Result<Vec<u8>, ImageError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(manifest::ACCEPT));
-        let url = format!("{}/manifests/{tag_or_digest}", self.base);
-        let mut response = self.get(&url, headers, Purpose::Manifest).await?;
+        let path = format!("manifests/{tag_or_digest}");
+        let mut response = self.get(&path, headers, Purpose::Manifest).await?;
         let too_large = || ImageError::TooLarge {
             what: format!("the manifest of '{}'", self.image),
             limit: MAX_MANIFEST_BYTES,
@@ -149,8 +150,8 @@ impl Registry {
         if offset > 0 {
             headers.insert(RANGE, ascii(&format!("bytes={offset}-")));
         }
-        let url = format!("{}/blobs/{digest}", self.base);
-        let response = self.get(&url, headers, Purpose::Blob(what)).await?;
+        let path = format!("blobs/{digest}");
+        let response = self.get(&path, headers, Purpose::Blob(what)).await?;
         let (start, total) = match response.status() {
             StatusCode::PARTIAL_CONTENT => content_range(&response).unwrap_or((u64::MAX, None)),
             _ => (0, response.content_length()),
@@ -172,18 +173,22 @@ impl Registry {
         }
     }
 
-    /// A request that is repeated with a token where the registry wants one.
+    /// A request that is repeated with a token where the registry wants one,
+    /// and over TLS where it speaks that after all.
     async fn get(
         &self,
-        url: &str,
+        path: &str,
         headers: HeaderMap,
         purpose: Purpose<'_>,
     ) -> Result<Response, ImageError> {
         let token = self.token.lock().await.clone();
-        let mut response = self.send(url, headers.clone(), token.clone()).await?;
+        let mut response = self.send(path, headers.clone(), token.clone()).await?;
+        if response.status() == StatusCode::BAD_REQUEST && self.turns_to_tls(&mut response).await {
+            response = self.send(path, headers.clone(), token.clone()).await?;
+        }
         if response.status() == StatusCode::UNAUTHORIZED {
             let fresh = self.login(token).await?;
-            response = self.send(url, headers, fresh).await?;
+            response = self.send(path, headers, fresh).await?;
         }
         match response.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
@@ -191,16 +196,39 @@ impl Registry {
         }
     }
 
+    /// Whether the answer to a plain request is a web server's hint that it
+    /// wants TLS (Go's and nginx's both name HTTPS); it gets that from now on.
+    async fn turns_to_tls(&self, response: &mut Response) -> bool {
+        if self.tls.load(Ordering::Relaxed) {
+            return false;
+        }
+        let page = self.read(response, MAX_ERROR_PAGE).await;
+        let page = page.ok().flatten().unwrap_or_default();
+        let hinted = String::from_utf8_lossy(&page).contains("HTTPS");
+        if hinted {
+            self.tls.store(true, Ordering::Relaxed);
+        }
+        hinted
+    }
+
+    fn url(&self, path: &str) -> String {
+        let scheme = match self.tls.load(Ordering::Relaxed) {
+            true => "https",
+            false => "http",
+        };
+        format!("{scheme}://{}/v2/{}/{path}", self.host, self.repository)
+    }
+
     async fn send(
         &self,
-        url: &str,
+        path: &str,
         mut headers: HeaderMap,
         token: Option<HeaderValue>,
     ) -> Result<Response, ImageError> {
         if let Some(token) = token {
             headers.insert(AUTHORIZATION, token);
         }
-        let request = self.client.get(url).headers(headers).send();
+        let request = self.client.get(self.url(path)).headers(headers).send();
         match timeout(self.network.stall_timeout, request).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Fault::of(&error).into_error(&self.name)),
@@ -367,7 +395,7 @@ mod tests {
             ("lan.example:5001/x", "https://lan.example:5001/v2/x"),
             ("any.example:9/x", "http://any.example:9/v2/x"),
         ] {
-            assert_eq!(registry(reference, &network).base, base);
+            assert_eq!(registry(reference, &network).url("x"), format!("{base}/x"));
         }
     }
 }

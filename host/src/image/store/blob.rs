@@ -51,6 +51,14 @@ pub(crate) struct Partial {
     _lock: File,
 }
 
+/// Which partial blobs to throw away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leftover {
+    Any,
+    /// Those without a single byte.
+    Empty,
+}
+
 /// Bytes of a blob in order.
 #[derive(Debug)]
 pub(crate) enum Piece {
@@ -155,9 +163,14 @@ impl ImageStore {
 
     /// Removes what a failed attempt has left of a blob, unless another
     /// process is at it. Blocks for a moment.
-    pub(crate) fn discard_partial(&self, digest: &Digest) -> Result<(), ImageError> {
+    pub(crate) fn discard_partial(
+        &self,
+        digest: &Digest,
+        leftover: Leftover,
+    ) -> Result<(), ImageError> {
         let path = self.partial_path(digest);
-        if !path.exists() {
+        let concerned = |found: fs::Metadata| leftover == Leftover::Any || found.len() == 0;
+        if !fs::metadata(&path).is_ok_and(concerned) {
             return Ok(());
         }
         let lock = open_or_create(&self.lock_path(digest))?;

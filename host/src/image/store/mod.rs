@@ -30,7 +30,7 @@ use super::manifest::{Descriptor, Document, MAX_MANIFEST_BYTES, Manifest};
 use super::platform::Platform;
 use super::reference::Reference;
 
-pub(crate) use blob::{Begin, Partial, Piece, digest_of, read_ahead};
+pub(crate) use blob::{Begin, Leftover, Partial, Piece, digest_of, read_ahead};
 
 /// Temporary files that [`files::write_atomically`] may leave when killed.
 const SCRATCH_SUFFIX: &str = ".tmp";
@@ -288,15 +288,16 @@ impl ImageStore {
             let found = found.map_err(unreadable)?;
             let name = found.file_name();
             let name = name.to_string_lossy();
-            let Ok(age) = found.metadata().and_then(|it| it.modified()).map(age) else {
-                continue;
+            let older = |limit| {
+                let modified = found.metadata().and_then(|it| it.modified());
+                modified.is_ok_and(|it| it.elapsed().unwrap_or_default() > limit)
             };
-            if name.ends_with(SCRATCH_SUFFIX) && age > STALE_SCRATCH {
+            if name.ends_with(SCRATCH_SUFFIX) && older(STALE_SCRATCH) {
                 files::remove(&found.path())?;
             } else if let Ok(digest) = format!("sha256:{name}").parse()
-                && age > STALE_PARTIAL
+                && older(STALE_PARTIAL)
             {
-                self.discard_partial(&digest)?;
+                self.discard_partial(&digest, Leftover::Any)?;
             }
         }
         Ok(())
@@ -370,10 +371,6 @@ fn set_aside(path: &Path, error: &ImageError) -> String {
         true => format!("{error}; set aside as '{}'", aside.display()),
         false => format!("ignoring '{}': {error}", path.display()),
     }
-}
-
-fn age(modified: SystemTime) -> Duration {
-    modified.elapsed().unwrap_or_default()
 }
 
 fn read_limited(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
