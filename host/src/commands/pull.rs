@@ -21,7 +21,13 @@ pub(super) async fn pull(context: &Context, args: &PullArgs) -> Result<()> {
         false => stderr_progress(),
     };
     let engine = context.engine()?;
-    let image = fetch(context, &engine, &reference, platform, progress).await?;
+    let image = match embedded(context, &args.image, args.platform.as_deref())? {
+        Some(image) => {
+            push(context, &engine, &image).await?;
+            image
+        }
+        None => fetch(context, &engine, &reference, platform, progress).await?,
+    };
     output::result(image.reference.canonical());
     Ok(())
 }
@@ -34,6 +40,9 @@ pub(super) async fn obtain(
     wanted: Option<&str>,
 ) -> Result<Image> {
     let reference: Reference = name.parse()?;
+    if let Some(image) = embedded(context, name, wanted)? {
+        return Ok(image);
+    }
     let platform = platform(wanted)?;
     if let Some(image) = stored(&context.images()?, &reference)?
         && (wanted.is_none() || suits(&image, &platform))
@@ -42,6 +51,14 @@ pub(super) async fn obtain(
     }
     output::progress(format!("Unable to find image '{reference}' locally"));
     fetch(context, engine, &reference, platform, stderr_progress()).await
+}
+
+/// The image that this program brings along, where `name` means one and it
+/// suits the platform.
+fn embedded(context: &Context, name: &str, wanted: Option<&str>) -> Result<Option<Image>> {
+    let wanted = wanted.map(str::parse::<Platform>).transpose()?;
+    let image = image::embedded(&context.images()?, name)?;
+    Ok(image.filter(|image| wanted.is_none_or(|wanted| suits(image, &wanted))))
 }
 
 /// Gives the engine those layers of a stored image that it lacks.

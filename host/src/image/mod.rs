@@ -13,6 +13,7 @@
 //! count only when the digest was right.
 
 mod config;
+mod embedded;
 mod error;
 mod manifest;
 mod platform;
@@ -25,6 +26,7 @@ mod sink;
 mod store;
 
 pub use config::ImageConfig;
+pub use embedded::{EmbeddedError, embedded};
 pub use error::{ImageError, Reason, escape, short};
 pub use platform::{Platform, PlatformError};
 pub use progress::{NoProgress, Progress, ProgressEvent};
