@@ -125,12 +125,25 @@ pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
 }
 
 /// Gives every signal its default disposition and unblocks all of them. Also
-/// for those that are ignored (SIGPIPE, in Rust programs), which `execve` keeps.
+/// for those that are ignored (SIGPIPE, in Rust programs), which `execve`
+/// keeps, and for the two that C libraries keep to themselves.
 pub fn reset_signals() -> Result<(), Errno> {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL installs no handler. Fails for SIGKILL, SIGSTOP and
-        // libc's own signals, which cannot be ignored anyway.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    const SIGNALS: i32 = 64;
+    // The kernel's struct sigaction: handler SIG_DFL, no flags, empty mask.
+    let default = [0_u64; 4];
+    for signal in 1..=SIGNALS {
+        // SAFETY: `default` is as large as the kernel's structure, and SIG_DFL
+        // installs no handler. Fails for SIGKILL and SIGSTOP only, which
+        // always have the default.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
     nix::sys::signal::SigSet::empty().thread_set_mask()
 }

@@ -27,9 +27,6 @@ pub(super) fn etc_file(root: &Root, file: &EtcFile) -> Result<(), LaunchError> {
 
 /// Carries out one `-v`.
 pub(super) fn user(root: &Root, request: &BindPlan) -> Result<(), LaunchError> {
-    if request.target.parent().is_none() {
-        return Err(refused(&request.target, "`/` is the container's own root"));
-    }
     let flags = match request.read_only {
         true => ALWAYS | MountFlags::READ_ONLY,
         false => ALWAYS,
@@ -44,6 +41,9 @@ fn show(root: &Root, source: &Path, target: &Path, flags: MountFlags) -> Result<
     let place = root.ensure(target, kind).at(Stage::Binds, || {
         format!("make the mount's target {}", target.display())
     })?;
+    if is_same(place.as_fd(), root.as_fd()) {
+        return Err(refused(target, "it is the container's own root"));
+    }
     if is_proc(place.as_fd()) {
         return Err(refused(target, "nothing may be mounted below /proc"));
     }
@@ -62,6 +62,11 @@ fn copy_of(source: &Path, flags: MountFlags) -> Result<(OwnedFd, Kind), Errno> {
         _ => Kind::File,
     };
     Ok((tree, kind))
+}
+
+fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    let identity = |fd| fstat(fd).map(|status| (status.st_dev, status.st_ino));
+    identity(one) == identity(other)
 }
 
 fn is_proc(place: BorrowedFd<'_>) -> bool {
