@@ -1,1 +1,27 @@
 //! End-to-end tests of isolazi and the harness they share.
+//!
+//! ```text
+//!            one process for all cases
+//!  fixture ──► registry (docker-registry on a loopback port)
+//!     │            ▲ pull
+//!     │            │
+//!     └──────► World: native ─┐
+//!              World: vm ─────┴─► isolazi, the real program, as a child process
+//! ```
+//!
+//! A case is a function of a [`World`]. It is run once in each mode, and says
+//! what a user would do and see; set-up and clean-up are the harness's.
+
+pub mod command;
+pub mod fixture;
+pub mod handmade;
+pub mod host;
+pub mod registry;
+pub mod stub;
+pub mod suite;
+pub mod terminal;
+pub mod world;
+
+pub use command::{Invocation, Output, Running};
+pub use suite::{Case, Scope, Suite};
+pub use world::{Container, Mode, World};

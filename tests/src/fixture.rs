@@ -1,0 +1,141 @@
+//! The images that the cases run, made once and kept in the user's cache.
+//!
+//! What is kept is the storage of a registry that has all images already. Its
+//! folder is named by the hash of everything the images are made from, so an
+//! edited script makes new ones and an old cache is never mistaken for them.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
+
+use crate::command::{Invocation, tool};
+use crate::registry::Registry;
+
+const SCRIPT: &str = include_str!("../fixtures/make-images.sh");
+const PROBE: &str = include_str!("../fixtures/probe.rs");
+const TRUE: &str = include_str!("../fixtures/true.rs");
+/// Debootstrapping over a slow line included.
+const MAKING: Duration = Duration::from_secs(900);
+
+/// Programs that the fixtures are made with.
+pub const TOOLS: &[&str] = &[
+    "docker-registry",
+    "skopeo",
+    "umoci",
+    "mmdebstrap",
+    "busybox",
+    "curl",
+    "setcap",
+    "setfattr",
+    "rustc",
+];
+
+/// Where `program` lies in `PATH`.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path)
+        .chain(sbin)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// The target for programs that need no library in an image.
+pub fn musl_target() -> String {
+    format!("{}-unknown-linux-musl", env::consts::ARCH)
+}
+
+/// A registry's storage with all images; made if it is not there yet.
+pub fn storage() -> Result<PathBuf> {
+    let folder = cache()?.join(format!("images-{}", key()?));
+    let _lock = lock(&folder.with_extension("lock"))?;
+    if !folder.join("docker").is_dir() {
+        eprintln!("making the test images, kept in {}", folder.display());
+        make(&folder)?;
+    }
+    Ok(folder)
+}
+
+/// `true` without anything a program could do without, for the benches.
+pub fn static_true(folder: &Path) -> Result<PathBuf> {
+    compile("true", TRUE, folder)
+}
+
+/// The folder for what is slow to make.
+pub fn cache() -> Result<PathBuf> {
+    let folder = dirs::cache_dir().context("this user has no cache folder; set XDG_CACHE_HOME")?;
+    let folder = folder.join("isolazi/tests");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Holds off other test runs of this user until the value is dropped.
+pub fn lock(file: &Path) -> Result<File> {
+    let held = File::create(file).with_context(|| format!("cannot make {}", file.display()))?;
+    flock(&held, FlockOperation::LockExclusive)?;
+    Ok(held)
+}
+
+fn key() -> Result<String> {
+    let mut hash = Sha256::new();
+    hash.update(SCRIPT);
+    hash.update(PROBE);
+    hash.update(fs::read("/etc/os-release").unwrap_or_default());
+    let busybox = find("busybox").context("busybox is not installed")?;
+    hash.update(fs::read(busybox)?);
+    let hex: String = hash.finalize()[..8]
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    Ok(hex)
+}
+
+/// Makes the images beside `folder` and moves them there when all are done.
+fn make(folder: &Path) -> Result<()> {
+    let parent = folder.parent().context("the cache has no parent folder")?;
+    let work = tempfile::Builder::new()
+        .prefix(".making-")
+        .tempdir_in(parent)?;
+    let storage = work.path().join("storage");
+    fs::create_dir(&storage)?;
+    let probe = compile("probe", PROBE, work.path())?;
+    let registry = Registry::start(&storage, work.path())?;
+    let script = work.path().join("make-images.sh");
+    fs::write(&script, SCRIPT)?;
+    Invocation::new("bash", MAKING)
+        .args([&script, work.path()])
+        .env("REGISTRY", registry.address())
+        .env("PROBE", &probe)
+        .output()?
+        .success()
+        .context("cannot make the test images")?;
+    drop(registry);
+    if folder.exists() {
+        bail!("{} is in the way; remove it", folder.display());
+    }
+    fs::rename(&storage, folder)?;
+    Ok(())
+}
+
+fn compile(name: &str, source: &str, folder: &Path) -> Result<PathBuf> {
+    let file = folder.join(format!("{name}.rs"));
+    let program = folder.join(name);
+    fs::write(&file, source)?;
+    let target = musl_target();
+    let options = [
+        "-O",
+        "-Cpanic=abort",
+        "-Cstrip=symbols",
+        "--edition=2024",
+        "--target",
+    ];
+    let mut args: Vec<&Path> = options.iter().map(Path::new).collect();
+    args.extend([Path::new(&target), Path::new("-o"), &program, &file]);
+    tool("rustc", args).context("is the musl target installed? rustup target add")?;
+    Ok(program)
+}

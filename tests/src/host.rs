@@ -1,0 +1,117 @@
+//! What a test run may leave on this machine: nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+/// What isolazi could leave behind, as it was at one moment.
+#[derive(Debug)]
+pub struct Traces {
+    mounts: Vec<String>,
+    cgroups: Vec<PathBuf>,
+    processes: Vec<String>,
+}
+
+impl Traces {
+    /// Whatever on this machine has to do with the data root `root`, and all
+    /// control groups of containers that have no process: those of others run.
+    pub fn of(root: &Path) -> Self {
+        Self {
+            mounts: lines_about("/proc/self/mountinfo", root),
+            cgroups: cgroups(),
+            processes: processes(root),
+        }
+    }
+
+    /// Fails with what there is.
+    pub fn ensure_none(&self) -> Result<()> {
+        ensure!(
+            self.mounts.is_empty() && self.cgroups.is_empty() && self.processes.is_empty(),
+            "left behind: {self:#?}"
+        );
+        Ok(())
+    }
+
+    /// Fails with what mentions `id`.
+    pub fn ensure_none_of(&self, id: &str) -> Result<()> {
+        let about = |text: &str| text.contains(id);
+        let cgroups = self.cgroups.iter().map(|path| path.to_string_lossy());
+        let found: Vec<String> = cgroups
+            .map(String::from)
+            .chain(self.mounts.iter().cloned())
+            .chain(self.processes.iter().cloned())
+            .filter(|text| about(text))
+            .collect();
+        ensure!(found.is_empty(), "left behind of {id}: {found:#?}");
+        Ok(())
+    }
+}
+
+fn lines_about(file: &str, root: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let root = root.to_string_lossy();
+    let lines = text.lines().filter(|line| line.contains(&*root));
+    lines.map(str::to_owned).collect()
+}
+
+/// All `isolazi/<id>` groups without a process, in every hierarchy, for longer
+/// than it takes to fill or remove one.
+fn cgroups() -> Vec<PathBuf> {
+    let empty = empty_cgroups();
+    if empty.is_empty() {
+        return empty;
+    }
+    thread::sleep(Duration::from_secs(1));
+    let still = empty_cgroups();
+    empty
+        .into_iter()
+        .filter(|path| still.contains(path))
+        .collect()
+}
+
+fn empty_cgroups() -> Vec<PathBuf> {
+    let top = PathBuf::from("/sys/fs/cgroup");
+    let hierarchies = folders(&top).into_iter().chain([top]);
+    let groups = hierarchies.flat_map(|place| folders(&place.join("isolazi")));
+    let is_empty = |group: &PathBuf| {
+        fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|processes| processes.is_empty())
+    };
+    groups.filter(is_empty).collect()
+}
+
+fn folders(parent: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths.filter(|path| path.is_dir()).collect()
+}
+
+/// Processes that name `root` in their command line or live in one of its folders.
+fn processes(root: &Path) -> Vec<String> {
+    let own = std::process::id().to_string();
+    let mut found = Vec::new();
+    for process in folders(Path::new("/proc")) {
+        let name = process.file_name().unwrap_or_default().to_string_lossy();
+        if !name.bytes().all(|b| b.is_ascii_digit()) || *name == *own {
+            continue;
+        }
+        let command = fs::read(process.join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        let open = folders_of(&process.join("fd"));
+        let root = root.to_string_lossy();
+        if command.contains(&*root) || open.iter().any(|path| path.contains(&*root)) {
+            found.push(format!("{name}: {command}"));
+        }
+    }
+    found
+}
+
+fn folders_of(descriptors: &Path) -> Vec<String> {
+    let entries = fs::read_dir(descriptors).into_iter().flatten().flatten();
+    let targets = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets
+        .map(|target| target.to_string_lossy().into_owned())
+        .collect()
+}

@@ -1,0 +1,346 @@
+//! Which cases run, in which modes, and what happens before and after them.
+
+use std::env;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::{Arguments, Trial};
+
+use crate::command::{Invocation, Output};
+use crate::fixture;
+use crate::host::Traces;
+use crate::registry::Registry;
+use crate::world::{Mode, Shared, World};
+
+/// In which modes a case makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The same in both, as almost everything has to be.
+    Both,
+    /// About the host's own kernel.
+    NativeOnly,
+    /// About the virtual machine.
+    VmOnly,
+    /// In both, with nothing else going on: it stops machines or counts what is left.
+    Alone,
+    /// About the virtual machine, with nothing else going on.
+    VmAlone,
+}
+
+impl Scope {
+    fn has(self, mode: Mode) -> bool {
+        match self {
+            Self::Both | Self::Alone => true,
+            Self::NativeOnly => mode == Mode::Native,
+            Self::VmOnly | Self::VmAlone => mode == Mode::Vm,
+        }
+    }
+
+    fn is_alone(self) -> bool {
+        matches!(self, Self::Alone | Self::VmAlone)
+    }
+}
+
+/// One thing that has to be true in a world.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// What the test runner calls it.
+    pub name: &'static str,
+    /// Where it applies.
+    pub scope: Scope,
+    /// Finds out.
+    pub run: fn(&World) -> Result<()>,
+}
+
+/// All cases, and what they need.
+#[derive(Debug)]
+pub struct Suite {
+    cases: Vec<Case>,
+}
+
+impl Suite {
+    /// A suite of `cases`, to be run in both modes.
+    pub fn new(cases: Vec<Case>) -> Self {
+        Self { cases }
+    }
+
+    /// Runs what the command line asks for.
+    pub fn main(&self) -> ExitCode {
+        let arguments = Arguments::from_args();
+        if arguments.list {
+            return libtest_mimic::run(&arguments, self.listing()).exit_code();
+        }
+        match self.run(&arguments) {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn listing(&self) -> Vec<Trial> {
+        let modes = [Mode::Native, Mode::Vm];
+        let all = modes.into_iter().flat_map(|mode| {
+            let cases = self.cases.iter().filter(move |case| case.scope.has(mode));
+            cases.map(move |case| Trial::test(title(mode, case), || Ok(())))
+        });
+        all.collect()
+    }
+
+    fn run(&self, arguments: &Arguments) -> Result<ExitCode> {
+        sweep();
+        let wanted = |mode| {
+            let mut cases = self.cases.iter().filter(|case| case.scope.has(mode));
+            cases.any(|case| is_selected(arguments, &title(mode, case)))
+        };
+        let stage = Stage::set(wanted(Mode::Native), wanted(Mode::Vm))?;
+        let together = libtest_mimic::run(arguments, self.trials(&stage, false));
+        let mut one_by_one = arguments.clone();
+        one_by_one.test_threads = Some(1);
+        let alone = libtest_mimic::run(&one_by_one, self.trials(&stage, true));
+        let failed = together.has_failed() || alone.has_failed();
+        // After failures there may be things left that the failed cases did not get to remove.
+        let cleared = stage.clear(!failed);
+        cleared?;
+        Ok(if failed {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+
+    fn trials(&self, stage: &Stage, alone: bool) -> Vec<Trial> {
+        let cases = self
+            .cases
+            .iter()
+            .filter(|case| case.scope.is_alone() == alone);
+        let mut trials = Vec::new();
+        for case in cases {
+            for (mode, world) in [(Mode::Native, &stage.native), (Mode::Vm, &stage.vm)] {
+                if case.scope.has(mode) {
+                    trials.push(trial(*case, mode, world.clone()));
+                }
+            }
+        }
+        trials
+    }
+}
+
+fn title(mode: Mode, case: &Case) -> String {
+    format!("{mode}::{}", case.name)
+}
+
+fn trial(case: Case, mode: Mode, world: Option<Arc<World>>) -> Trial {
+    let ignored = world.is_none();
+    let run = move || match &world {
+        Some(world) => (case.run)(world).map_err(|error| format!("{error:#}").into()),
+        None => Err(format!("there is no {mode} mode here").into()),
+    };
+    Trial::test(title(mode, &case), run).with_ignored_flag(ignored)
+}
+
+/// As libtest-mimic decides it.
+fn is_selected(arguments: &Arguments, name: &str) -> bool {
+    let matches = |pattern: &String| match arguments.exact {
+        true => name == pattern,
+        false => name.contains(pattern.as_str()),
+    };
+    arguments.filter.as_ref().is_none_or(matches) && !arguments.skip.iter().any(matches)
+}
+
+/// Everything that the cases stand on.
+struct Stage {
+    native: Option<Arc<World>>,
+    vm: Option<Arc<World>>,
+    folder: PathBuf,
+    registry: Option<Registry>,
+}
+
+impl Stage {
+    fn set(native: bool, vm: bool) -> Result<Self> {
+        let native = native && offered(Mode::Native, native_lacks())?;
+        let vm = vm && offered(Mode::Vm, vm_lacks())?;
+        let folder = env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
+        let mut stage = Self {
+            native: None,
+            vm: None,
+            folder,
+            registry: None,
+        };
+        if (native || vm)
+            && let Err(error) = stage.build(native, vm)
+        {
+            drop(stage.clear(false));
+            return Err(error);
+        }
+        Ok(stage)
+    }
+
+    fn build(&mut self, native: bool, vm: bool) -> Result<()> {
+        let storage = fixture::storage()?;
+        fs::create_dir_all(&self.folder)?;
+        let registry = Registry::start(&storage, &self.folder)?;
+        let shared = Shared {
+            program: program()?,
+            registry: registry.address(),
+            appliance: appliance()?,
+        };
+        self.registry = Some(registry);
+        if native {
+            self.native = Some(self.world(Mode::Native, &shared)?);
+        }
+        if vm {
+            self.vm = Some(self.world(Mode::Vm, &shared)?);
+        }
+        Ok(())
+    }
+
+    /// A world that has pulled what most cases run; in a VM this boots it.
+    fn world(&self, mode: Mode, shared: &Shared) -> Result<Arc<World>> {
+        let folder = self.folder.join(mode.to_string());
+        fs::create_dir_all(&folder)?;
+        let world = World::new(mode, folder, shared.clone());
+        for image in [world.busybox(), world.image("configured")] {
+            world
+                .isolazi(["run", "--rm", &image, "true"])
+                .output()?
+                .success()
+                .with_context(|| format!("{mode} mode cannot run anything"))?;
+        }
+        Ok(Arc::new(world))
+    }
+
+    /// Takes everything down, as far as that goes, and tells what stayed when `strict`.
+    fn clear(self, strict: bool) -> Result<()> {
+        if let Some(world) = &self.vm {
+            let stopped = world
+                .bare(["vm", "stop"])
+                .output()
+                .and_then(Output::success);
+            if let Err(error) = stopped {
+                eprintln!("warning: the machine does not stop: {error:#}");
+            }
+        }
+        drop(self.registry);
+        let left = match strict {
+            true => Traces::of(&self.folder).ensure_none(),
+            false => Ok(()),
+        };
+        if self.folder.exists() {
+            fs::remove_dir_all(&self.folder)
+                .with_context(|| format!("cannot remove {}", self.folder.display()))?;
+        }
+        left
+    }
+}
+
+const PREFIX: &str = "isolazi-e2e-";
+
+/// Stops and removes what test runs that were killed left behind.
+fn sweep() {
+    let entries = fs::read_dir(env::temp_dir())
+        .into_iter()
+        .flatten()
+        .flatten();
+    for folder in entries.map(|entry| entry.path()) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let Some(pid) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
+        if pid.bytes().all(|b| b.is_ascii_digit()) && !Path::new("/proc").join(pid).exists() {
+            drop(catch_unwind(AssertUnwindSafe(|| remove_stale(&folder))));
+        }
+    }
+}
+
+fn remove_stale(folder: &Path) {
+    eprintln!(
+        "removing {}, left by a test run that was killed",
+        folder.display()
+    );
+    if let Ok(program) = program() {
+        let stop = Invocation::new(program, std::time::Duration::from_secs(30))
+            .env("ISOLAZI_HOME", folder.join("vm/data"))
+            .args(["vm", "stop"]);
+        drop(stop.output());
+    }
+    drop(fs::remove_dir_all(folder));
+}
+
+/// Whether a mode is to be run. Where something is missing that is a skip with
+/// its reason, and in CI, which has to have everything, an error.
+fn offered(mode: Mode, lacks: Option<String>) -> Result<bool> {
+    let Some(reason) = lacks.or_else(tools_lack) else {
+        return Ok(true);
+    };
+    ensure!(!is_ci(), "{mode} mode cannot be tested: {reason}");
+    eprintln!("skipping {mode} mode: {reason}");
+    Ok(false)
+}
+
+fn is_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+}
+
+fn tools_lack() -> Option<String> {
+    let missing: Vec<_> = fixture::TOOLS
+        .iter()
+        .filter(|tool| fixture::find(tool).is_none())
+        .copied()
+        .collect();
+    (!missing.is_empty()).then(|| format!("not installed: {}", missing.join(", ")))
+}
+
+fn native_lacks() -> Option<String> {
+    (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned())
+}
+
+fn vm_lacks() -> Option<String> {
+    let qemu = format!("qemu-system-{}", env::consts::ARCH);
+    if fixture::find(&qemu).is_none() {
+        return Some(format!("{qemu} is not installed"));
+    }
+    if !rustix::process::geteuid().is_root() {
+        // The images are made with the owners that their files are to have.
+        return Some("making the images needs root".to_owned());
+    }
+    let appliance = appliance().ok()?;
+    (!appliance.is_dir()).then(|| {
+        format!(
+            "no appliance in {}; `cargo run --release -p isolazi-image-builder -- build` makes it",
+            appliance.display()
+        )
+    })
+}
+
+fn appliance() -> Result<PathBuf> {
+    if let Some(named) = env::var_os("ISOLAZI_APPLIANCE") {
+        return Ok(named.into());
+    }
+    let data = dirs::data_dir().context("this user has no data folder; set XDG_DATA_HOME")?;
+    Ok(data.join("isolazi/appliance").join(env::consts::ARCH))
+}
+
+/// The program under test: `ISOLAZI_BIN`, or what cargo put beside this one.
+fn program() -> Result<PathBuf> {
+    let program = match env::var_os("ISOLAZI_BIN") {
+        Some(named) => PathBuf::from(named),
+        None => {
+            let own = env::current_exe()?;
+            let profile = own.parent().and_then(Path::parent);
+            profile.context("no target folder")?.join("isolazi")
+        }
+    };
+    let program = std::path::absolute(program)?;
+    ensure!(
+        program.is_file(),
+        "{} is not there; `cargo build -p isolazi` makes it, or name another in ISOLAZI_BIN",
+        program.display()
+    );
+    Ok(program)
+}
