@@ -1,0 +1,97 @@
+//! What stays on the machine when containers end, however they end.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use isolazi_tests::command::{eventually, same, tool};
+use isolazi_tests::host::Traces;
+use isolazi_tests::{Case, World};
+
+pub(super) fn all() -> Vec<Case> {
+    super::cases! {
+        NativeOnly: [
+            a_killed_shim_takes_its_container_along,
+            an_ended_container_leaves_no_trace,
+        ],
+        Alone: [
+            no_container_is_left,
+        ],
+    }
+}
+
+fn an_ended_container_leaves_no_trace(world: &World) -> Result<()> {
+    let container = world.start(&["--rm"], &["sh", "-c", "sleep 1000 & sleep 1000"])?;
+    let id = container.inspect()?["Id"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    world
+        .isolazi(["stop", "-t", "0", container.name()])
+        .output()?
+        .success()?;
+    Traces::of(&world.root()).ensure_none_of(&id)?;
+    let folder = world.root().join("containers").join(&id);
+    ensure!(!folder.exists(), "{} is left", folder.display());
+    Ok(())
+}
+
+fn a_killed_shim_takes_its_container_along(world: &World) -> Result<()> {
+    let container = world.start(&[], &["sh", "-c", "sleep 1000 & sleep 1000"])?;
+    let described = container.inspect()?;
+    let id = described["Id"].as_str().unwrap_or_default().to_owned();
+    let pid = described["State"]["Pid"]
+        .as_i64()
+        .context("no process id")?;
+    let shim = parent(pid)?;
+    tool("kill", ["-9", &shim.to_string()])?;
+    let gone = || Ok((!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
+    eventually(
+        Duration::from_secs(10),
+        "the container's process ends",
+        gone,
+    )?;
+    let described = container.wait_status("exited")?;
+    same(
+        "exit code",
+        &described["State"]["ExitCode"].as_i64(),
+        &Some(137),
+    )?;
+    Traces::of(&world.root()).ensure_none_of(&id)?;
+    world
+        .isolazi(["rm", container.name()])
+        .output()?
+        .success()?;
+    ensure!(!container.is_listed()?, "it is still listed");
+    Ok(())
+}
+
+fn parent(pid: i64) -> Result<i64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    Ok(line.context("no parent")?.trim().parse()?)
+}
+
+/// Runs when all other cases are done.
+fn no_container_is_left(world: &World) -> Result<()> {
+    let listed = world.isolazi(["ps", "-a"]).output()?.success()?;
+    ensure!(
+        listed.stdout_text().lines().count() == 1,
+        "{}",
+        listed.complaint("expected nothing but the heading")
+    );
+    let containers = world.root().join("containers");
+    let left: Vec<_> = std::fs::read_dir(&containers)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect();
+    ensure!(
+        left.is_empty(),
+        "left in {}: {left:?}",
+        containers.display()
+    );
+    if !world.is_vm() {
+        Traces::of(&world.root()).ensure_none()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! The cases, by theme.
+
+mod config;
+mod errors;
+mod exec;
+mod hostile;
+mod images;
+mod isolation;
+mod leftovers;
+mod lifecycle;
+mod mode;
+mod platform;
+mod run;
+mod signals;
+mod streams;
+mod terminal;
+mod vm;
+mod volumes;
+
+use isolazi_tests::Case;
+
+/// Lists cases by scope: `cases! { Both: [hello, echo] }`.
+macro_rules! cases {
+    ($($scope:ident: [$($name:ident),* $(,)?]),* $(,)?) => {
+        vec![$($(isolazi_tests::Case {
+            name: stringify!($name),
+            scope: isolazi_tests::Scope::$scope,
+            run: $name,
+        }),*),*]
+    };
+}
+use cases;
+
+/// All of them.
+pub(crate) fn all() -> Vec<Case> {
+    [
+        run::all(),
+        config::all(),
+        streams::all(),
+        signals::all(),
+        terminal::all(),
+        exec::all(),
+        lifecycle::all(),
+        volumes::all(),
+        isolation::all(),
+        images::all(),
+        platform::all(),
+        mode::all(),
+        errors::all(),
+        hostile::all(),
+        vm::all(),
+        leftovers::all(),
+    ]
+    .concat()
+}
