@@ -334,7 +334,8 @@ impl PendingLayer {
                 actual: unpacked.diff_id.clone(),
             });
         }
-        // Content before the name that vouches for it.
+        // Content before the name that vouches for it. One syncfs takes a tenth
+        // of a second where an fsync for each of ten thousand files takes twenty.
         let kept = syncfs(&self.content)
             .map_err(io::Error::from)
             .and_then(|()| self.temp.publish(self.diff_id.hex()));
