@@ -122,6 +122,11 @@ impl Conversation {
         Ok(())
     }
 
+    /// Tells the agent something in the course of the request.
+    pub async fn control(&mut self, control: &ClientControl) -> Result<(), ConversationError> {
+        self.speaker.control(control).await
+    }
+
     /// The reply, past all that comes before it.
     pub async fn reply(mut self) -> Result<Reply, ConversationError> {
         loop {

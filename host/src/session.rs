@@ -25,6 +25,8 @@ use crate::terminal::{self, RawMode, Signalled, Signals};
 const CHUNK: usize = 64 << 10;
 /// So many interrupts that nothing reacts to end the command itself.
 const PATIENCE: u32 = 3;
+/// Acknowledgements that may wait; the window allows for few.
+const TAKEN_QUEUED: usize = 16;
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
@@ -64,7 +66,8 @@ pub async fn attach(conversation: Conversation, how: Attach) -> Result<i32, Sess
     };
     let (listener, speaker) = conversation.split();
     let window = Arc::new(Semaphore::new(STDIN_WINDOW));
-    let mut outputs = tokio::spawn(pass_output(listener, Arc::clone(&window)));
+    let (passed_on, mut taken) = mpsc::channel(TAKEN_QUEUED);
+    let mut outputs = tokio::spawn(pass_output(listener, Arc::clone(&window), passed_on));
     let mut speaker = speaker;
     let mut input = how.stdin.then(|| Input::start(window));
     let mut interrupts = 0;
@@ -80,6 +83,10 @@ pub async fn attach(conversation: Conversation, how: Attach) -> Result<i32, Sess
                 }
                 // When the connection is gone, the output task says so.
                 let _ = forward(&mut speaker, signalled, how.tty).await;
+            }
+            Some(count) = taken.recv() => {
+                // When the connection is gone, the output task says so.
+                let _ = speaker.control(&ClientControl::OutputTaken(count)).await;
             }
             bytes = next_input(&mut input) => {
                 let ended = bytes.is_empty();
@@ -162,13 +169,23 @@ async fn next_input(input: &mut Option<Input>) -> Bytes {
     }
 }
 
-async fn pass_output(mut listener: Listener, window: Arc<Semaphore>) -> Result<i32, SessionError> {
+async fn pass_output(
+    mut listener: Listener,
+    window: Arc<Semaphore>,
+    passed_on: mpsc::Sender<u32>,
+) -> Result<i32, SessionError> {
     let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
     let mut code = None;
     loop {
         match listener.next().await? {
-            Incoming::Data(StreamId::Stderr, bytes) => write(&mut stderr, &bytes).await?,
-            Incoming::Data(_, bytes) => write(&mut stdout, &bytes).await?,
+            Incoming::Data(stream, bytes) => {
+                match stream {
+                    StreamId::Stderr => write(&mut stderr, &bytes).await?,
+                    _ => write(&mut stdout, &bytes).await?,
+                }
+                // Frames are far smaller than 4 GiB; the session outlives this task.
+                let _ = passed_on.send(bytes.len() as u32).await;
+            }
             Incoming::Event(Event::StdinTaken(count)) => {
                 window.add_permits((count as usize).min(STDIN_WINDOW));
             }

@@ -60,3 +60,8 @@ pub const AGENT_VSOCK_PORT: u32 = 1024;
 /// taken them. The window keeps input from piling up in front of a process
 /// that does not read, and signals from waiting behind it.
 pub const STDIN_WINDOW: usize = 512 << 10;
+
+/// Most bytes of output, or of a log, that the agent sends before the client
+/// has passed them on. It fits the buffer of a unix socket, behind which some
+/// hypervisors' vsock devices lose data when the client does not keep up.
+pub const OUTPUT_WINDOW: usize = 64 << 10;

@@ -133,13 +133,16 @@ pub enum Request {
     Shutdown,
 }
 
-/// What the host says within an attach session.
+/// What the host says within an attach session, or while it reads a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientControl {
     /// The terminal's size changed.
     Resize(WindowSize),
     /// Send this signal, by its Linux number, to the process.
     Signal(i32),
+    /// This many bytes of output are passed on, and as many more may be sent;
+    /// see [`crate::OUTPUT_WINDOW`].
+    OutputTaken(u32),
 }
 
 /// What the agent says after its greeting.

@@ -187,7 +187,12 @@ fn surface() -> String {
         .iter()
         .for_each(|request| line(encode(request).unwrap()));
     let size = WindowSize::default();
-    for control in [ClientControl::Resize(size), ClientControl::Signal(15)] {
+    let controls = [
+        ClientControl::Resize(size),
+        ClientControl::Signal(15),
+        ClientControl::OutputTaken(70_000),
+    ];
+    for control in controls {
         line(encode(&control).unwrap());
     }
     server_messages()

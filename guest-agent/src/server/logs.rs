@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use isolazi_protocol::{
-    Frame, MAX_DATA_BYTES, Reply, StreamId, Transport, TransportError, WireError,
+    ClientControl, Frame, OUTPUT_WINDOW, Reply, StreamId, Transport, TransportError, WireError,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -16,7 +16,7 @@ use crate::server::{Engine, io_error};
 /// How long a follower waits before it looks for more.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Lines are gathered up to this much before they are sent.
-const BATCH: usize = 64 << 10;
+const BATCH: usize = OUTPUT_WINDOW / 2;
 
 impl Engine {
     pub(super) async fn logs<S>(
@@ -32,6 +32,7 @@ impl Engine {
             Ok(dir) => dir,
             Err(error) => return Ok(Err(error.into())),
         };
+        let mut room = OUTPUT_WINDOW;
         let mut log = match File::open(dir.log()) {
             Ok(file) => LogReader::new(file),
             // It never started.
@@ -43,7 +44,7 @@ impl Engine {
             let over = !follow || !dir.is_alive();
             loop {
                 match log.next() {
-                    Ok(Some((stream, bytes))) => send(client, stream, bytes).await?,
+                    Ok(Some((stream, bytes))) => send(client, stream, bytes, &mut room).await?,
                     Ok(None) => break,
                     Err(error) => return Ok(Err(io_error(container, error))),
                 }
@@ -51,32 +52,44 @@ impl Engine {
             if over {
                 return Ok(Ok(Reply::Done));
             }
-            // A client that has gone is noticed here too, by what it sends: nothing.
+            // A client that has gone is noticed here too.
             tokio::select! {
-                gone = client.receive() => match gone? {
-                    None => return Err(TransportError::Closed),
-                    Some(_) => return Err(TransportError::OutOfTurn),
-                },
+                said = client.receive_message() => room = taken(room, &said?)?,
                 () = tokio::time::sleep(PAUSE) => {}
             }
         }
     }
 }
 
+/// Sends bytes as far as the client passes them on.
 async fn send<S>(
     client: &mut Transport<S>,
     stream: StreamId,
     bytes: Vec<u8>,
+    room: &mut usize,
 ) -> Result<(), TransportError>
 where
-    S: AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut bytes = Bytes::from(bytes);
     while !bytes.is_empty() {
-        let piece = bytes.split_to(bytes.len().min(MAX_DATA_BYTES));
+        if *room == 0 {
+            *room = taken(*room, &client.receive_message().await?)?;
+            continue;
+        }
+        let piece = bytes.split_to(bytes.len().min(*room));
+        *room -= piece.len();
         client.send(&Frame::Data(stream, piece)).await?;
     }
     Ok(())
+}
+
+/// The room there is after what a client said.
+fn taken(room: usize, said: &ClientControl) -> Result<usize, TransportError> {
+    match said {
+        ClientControl::OutputTaken(count) => Ok((room + *count as usize).min(OUTPUT_WINDOW)),
+        _ => Err(TransportError::OutOfTurn),
+    }
 }
 
 /// Reads whole lines, also while more are being written.

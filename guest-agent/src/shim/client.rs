@@ -4,10 +4,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use isolazi_protocol::{ClientControl, Event, Frame, STDIN_WINDOW, StreamId, Transport, decode};
+use isolazi_protocol::{
+    ClientControl, Event, Frame, OUTPUT_WINDOW, STDIN_WINDOW, StreamId, Transport, decode,
+};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_local;
 
 use crate::shim::process::{Following, Process, Teller};
@@ -22,13 +24,27 @@ pub(super) async fn attach(
 ) {
     let (reader, writer) = stream.into_split();
     let reader = Transport::with_received(reader, received);
-    let input = spawn_local(take_input(reader, process, following.teller()));
-    send_output(Transport::new(writer), following).await;
-    input.abort();
+    let window = Rc::new(Semaphore::new(OUTPUT_WINDOW));
+    let input = take_input(reader, process, following.teller(), Rc::clone(&window));
+    let output = send_output(Transport::new(writer), following, window);
+    tokio::select! {
+        () = output => {}
+        () = input => {}
+    }
 }
 
-async fn send_output(mut writer: Transport<OwnedWriteHalf>, mut following: Following) {
+/// Sends output as far as the client passes it on.
+async fn send_output(
+    mut writer: Transport<OwnedWriteHalf>,
+    mut following: Following,
+    window: Rc<Semaphore>,
+) {
     while let Some(frame) = following.next().await {
+        if let Frame::Data(_, bytes) = &frame
+            && let Ok(room) = window.acquire_many(bytes.len() as u32).await
+        {
+            room.forget();
+        }
         if writer.send(&frame).await.is_err() {
             return;
         }
@@ -38,7 +54,15 @@ async fn send_output(mut writer: Transport<OwnedWriteHalf>, mut following: Follo
 
 /// Follows what the client says. Input goes through a queue of its own, so
 /// that a signal overtakes input that the process does not take.
-async fn take_input(mut reader: Transport<OwnedReadHalf>, process: Rc<Process>, teller: Teller) {
+///
+/// Ends when the client is gone or broke the rules; what it sent in time is
+/// delivered.
+async fn take_input(
+    mut reader: Transport<OwnedReadHalf>,
+    process: Rc<Process>,
+    teller: Teller,
+    window: Rc<Semaphore>,
+) {
     let (queue, pending) = mpsc::unbounded_channel();
     let feeding = spawn_local(feed(Rc::clone(&process), teller, pending));
     let mut outstanding = Window::default();
@@ -53,12 +77,15 @@ async fn take_input(mut reader: Transport<OwnedReadHalf>, process: Rc<Process>, 
             Frame::Control(payload) => match decode(&payload) {
                 Ok(ClientControl::Resize(size)) => process.resize(size),
                 Ok(ClientControl::Signal(number)) => process.signal(number),
+                Ok(ClientControl::OutputTaken(count)) => {
+                    let most = OUTPUT_WINDOW.saturating_sub(window.available_permits());
+                    window.add_permits(most.min(count as usize));
+                }
                 Err(_) => break,
             },
         }
     }
     drop(queue);
-    // The client is gone or broke the rules; what it sent in time is delivered.
     let _ = feeding.await;
 }
 

@@ -1,7 +1,7 @@
 //! `isolazi logs`.
 
 use anyhow::Result;
-use isolazi_protocol::{Request, StreamId};
+use isolazi_protocol::{ClientControl, Request, StreamId};
 use tokio::io::AsyncWriteExt;
 
 use crate::cli::LogsArgs;
@@ -16,15 +16,20 @@ pub(super) async fn logs(context: &Context, args: &LogsArgs) -> Result<u8> {
     let mut conversation = context.engine()?.open(&request).await?;
     let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
     loop {
-        let written = match conversation.next().await? {
-            Incoming::Data(StreamId::Stderr, bytes) => stderr.write_all(&bytes).await,
-            Incoming::Data(_, bytes) => stdout.write_all(&bytes).await,
-            Incoming::Event(_) => Ok(()),
+        let (stream, bytes) = match conversation.next().await? {
+            Incoming::Data(stream, bytes) => (stream, bytes),
+            Incoming::Event(_) => continue,
             Incoming::Done(_) => break,
+        };
+        let written = match stream {
+            StreamId::Stderr => stderr.write_all(&bytes).await,
+            _ => stdout.write_all(&bytes).await,
         };
         if is_gone(written)? {
             return Ok(0);
         }
+        let taken = ClientControl::OutputTaken(bytes.len() as u32);
+        conversation.control(&taken).await?;
     }
     is_gone(stdout.flush().await)?;
     is_gone(stderr.flush().await)?;

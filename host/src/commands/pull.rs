@@ -49,6 +49,11 @@ pub(super) async fn obtain(
     {
         return Ok(image);
     }
+    if wanted.is_none()
+        && let Some(image) = image::embedded(&context.images()?, name)?
+    {
+        return Ok(image);
+    }
     output::progress(format!("Unable to find image '{reference}' locally"));
     fetch(context, engine, &reference, platform, stderr_progress()).await
 }

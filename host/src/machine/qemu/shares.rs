@@ -111,8 +111,7 @@ impl Shares {
         command.args([
             "--sandbox",
             "namespace",
-            "--inode-file-handles",
-            "never",
+            "--inode-file-handles=never",
             "--log-level",
             "error",
         ]);
@@ -120,15 +119,15 @@ impl Shares {
             command.arg("--readonly");
         }
         let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
-        if !user.is_root() {
-            for (map, translate, id) in [
-                ("--uid-map", "--translate-uid", user.as_raw()),
-                ("--gid-map", "--translate-gid", group.as_raw()),
-            ] {
+        for (map, translate, id) in [
+            ("--uid-map", "--translate-uid", user.as_raw()),
+            ("--gid-map", "--translate-gid", group.as_raw()),
+        ] {
+            if !user.is_root() {
                 // In its user namespace the daemon has one id, 0, which is the user.
                 command.args([map, &format!(":0:{id}:1:")]);
-                command.args([translate, "squash-guest:0:0:4294967295"]);
             }
+            command.args([translate, "squash-guest:0:0:4294967295"]);
         }
         command
     }
