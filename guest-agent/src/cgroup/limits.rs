@@ -50,7 +50,7 @@ fn folder_of<'a>(hierarchies: &'a [Hierarchy], controller: &str) -> Option<(&'a 
         .or_else(unified)
 }
 
-/// Makes a controller of v2 available in `folder`, by enabling it in the two
+/// Makes a controller of v2 available in `folder`, by enabling it in the
 /// groups above. Whether it is.
 fn enable(folder: &Path, controller: &str) -> bool {
     let available = || {
@@ -60,14 +60,15 @@ fn enable(folder: &Path, controller: &str) -> bool {
     if available() {
         return true;
     }
-    let mut above: Vec<&Path> = folder.ancestors().skip(1).take(2).collect();
-    above.reverse();
-    for group in above {
+    let switches = folder
+        .ancestors()
+        .skip(1)
+        .map(|group| group.join("cgroup.subtree_control"));
+    let mut switches: Vec<_> = switches.take_while(|switch| switch.exists()).collect();
+    switches.reverse();
+    for switch in switches {
         // Whether it worked shows in the folder itself.
-        let _ = std::fs::write(
-            group.join("cgroup.subtree_control"),
-            format!("+{controller}"),
-        );
+        let _ = std::fs::write(switch, format!("+{controller}"));
     }
     available()
 }

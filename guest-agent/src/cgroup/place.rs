@@ -115,16 +115,22 @@ pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
 /// where a process elsewhere put it, wherever it is.
 pub(super) fn find(path: &str) -> Vec<Hierarchy> {
     let mut found = own_hierarchies(path);
-    for hierarchy in &mut found {
-        if !hierarchy.folder.is_dir() {
-            let mount = mount_of(&hierarchy.name);
-            if let Some(folder) = search(&mount, path) {
-                hierarchy.folder = folder;
-            }
-        }
+    if !found.iter().any(|hierarchy| hierarchy.folder.is_dir()) {
+        search_all(&mut found, path);
     }
     found.retain(|hierarchy| hierarchy.folder.is_dir());
     found
+}
+
+/// Looks for `path` all over. A container is in all hierarchies or in none, so
+/// the first one tells whether to look through the others.
+fn search_all(hierarchies: &mut [Hierarchy], path: &str) {
+    for hierarchy in hierarchies {
+        match search(&mount_of(&hierarchy.name), path) {
+            Some(folder) => hierarchy.folder = folder,
+            None => return,
+        }
+    }
 }
 
 fn mount_of(name: &str) -> PathBuf {

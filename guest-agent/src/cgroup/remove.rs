@@ -30,7 +30,11 @@ pub struct RemoveError {
 /// Kills whatever is left in the groups named `path`, and removes them. Goes
 /// on after a failure and returns them all. Groups that are gone are fine.
 pub fn remove(path: &str) -> Vec<RemoveError> {
-    let folders = place::find(path).into_iter().map(|it| it.folder);
+    let mut hierarchies = place::find(path);
+    // First where one write ends every process, and then where none can fork
+    // meanwhile; the others are empty by then.
+    hierarchies.sort_by_key(|it| (!it.is_unified(), !it.controls("freezer")));
+    let folders = hierarchies.into_iter().map(|it| it.folder);
     folders
         .filter_map(|folder| match remove_folder(&folder) {
             Ok(()) => None,

@@ -124,7 +124,7 @@ impl LaunchError {
 
     /// What the user can do about it.
     fn advice(&self) -> Option<&'static str> {
-        use Stage::{Clone, Exec, Join, Pivot, Root, System};
+        use Stage::{Binds, Clone, Exec, Isolate, Join, Pivot, Root, System, WorkingDir};
         Some(match (self.stage, self.errno?) {
             (Exec, Errno::ENOENT | Errno::ENOTDIR) => {
                 "check its name, and the PATH that the image sets"
@@ -150,6 +150,11 @@ impl LaunchError {
             (Root, Errno::EINVAL | Errno::ENODEV) => {
                 "overlayfs is needed, and a file system below it that supports it, such as ext4"
             }
+            (Isolate, Errno::EINVAL) => "a host name has at most 64 characters",
+            (Binds | WorkingDir, Errno::ELOOP) => {
+                "links such as /proc/self/fd/3, and circles of links, are not followed"
+            }
+            (Binds, Errno::ENOENT) => "check that it exists",
             (System, Errno::ELOOP | Errno::ENOTDIR) => {
                 "the image has a symbolic link or a file where a folder must be"
             }

@@ -66,7 +66,11 @@ impl<'a> Process<'a> {
         Ok(Self {
             args: arguments(args)?,
             environment,
-            cwd: cwd.unwrap_or(&plan.process.cwd),
+            // Docker's default, for images that set none.
+            cwd: match cwd.unwrap_or(&plan.process.cwd) {
+                "" => "/",
+                cwd => cwd,
+            },
             user: user.unwrap_or(&plan.process.user),
             seccomp: &plan.seccomp,
         })

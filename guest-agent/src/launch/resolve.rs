@@ -5,12 +5,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 /// A rename elsewhere can make the kernel unsure whether a `..` left the root;
 /// it then asks to try again.
 const MOST_TRIES: usize = 64;
+
+/// Links to what is missing that are followed on the way to one path; as many
+/// as the kernel follows (path_resolution(7)).
+const MOST_LINKS: usize = 40;
 
 /// What a path is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,17 +62,32 @@ impl Root {
 
     /// Opens what is at `path`, creating it where it is missing, and the
     /// folders on the way to it. What is there already may be of either kind.
+    /// A link to what is missing has it created, within this root.
     pub(super) fn ensure(&self, path: &Path, kind: Kind) -> Result<OwnedFd, Errno> {
+        self.ensure_through(path, kind, MOST_LINKS)
+    }
+
+    fn ensure_through(&self, path: &Path, kind: Kind, links: usize) -> Result<OwnedFd, Errno> {
         match self.open(path, OFlag::O_PATH) {
             Err(Errno::ENOENT) => {}
             other => return other,
         }
         // Neither the root, which exists, nor a name ending in `..`.
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Errno::EINVAL);
         };
-        let parent = self.ensure(parent, Kind::Folder)?;
-        create(parent.as_fd(), Path::new(name), kind)
+        let parent = self.ensure_through(folder, Kind::Folder, links)?;
+        if is_proc(parent.as_fd()) {
+            // Nothing can be made there, and its links may be magic ones.
+            return Err(Errno::ENOENT);
+        }
+        match create(parent.as_fd(), Path::new(name), kind) {
+            Err(Errno::ELOOP) if links > 0 => {
+                let target = readlinkat(&parent, name)?;
+                self.ensure_through(&folder.join(target), kind, links - 1)
+            }
+            other => other,
+        }
     }
 }
 
@@ -104,6 +124,11 @@ fn open_at(
         }
     }
     Err(Errno::EAGAIN)
+}
+
+/// Whether a place is in procfs.
+pub(super) fn is_proc(place: BorrowedFd<'_>) -> bool {
+    fstatfs(place).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
 fn create(parent: BorrowedFd<'_>, name: &Path, kind: Kind) -> Result<OwnedFd, Errno> {
@@ -157,13 +182,28 @@ mod tests {
     }
 
     #[test]
-    fn a_dangling_link_is_not_followed_when_creating() {
+    fn what_a_dangling_link_names_is_made_inside() {
         let folder = tempfile::tempdir().unwrap();
-        symlink("/nowhere", folder.path().join("link")).unwrap();
+        let inside = folder.path().join("root");
+        std::fs::create_dir_all(inside.join("etc")).unwrap();
+        symlink("../../../run/resolv.conf", inside.join("etc/relative")).unwrap();
+        symlink("/var/absolute", inside.join("link")).unwrap();
+        let root = root_at(&inside);
+        root.ensure(Path::new("/etc/relative"), Kind::File).unwrap();
+        root.ensure(Path::new("/link/x"), Kind::File).unwrap();
+        assert!(inside.join("run/resolv.conf").is_file());
+        assert!(inside.join("var/absolute/x").is_file());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn links_in_a_circle_end() {
+        let folder = tempfile::tempdir().unwrap();
+        symlink("b/x", folder.path().join("a")).unwrap();
+        symlink("a/x", folder.path().join("b")).unwrap();
         let root = root_at(folder.path());
-        let refused = root.ensure(Path::new("/link"), Kind::File);
+        let refused = root.ensure(Path::new("/a"), Kind::File);
         assert_eq!(refused.map(drop), Err(Errno::ELOOP));
-        assert!(!folder.path().join("nowhere").exists());
     }
 
     #[test]

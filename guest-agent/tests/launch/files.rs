@@ -18,9 +18,11 @@ cases![
     a_read_only_bind_is_so_all_the_way_down,
     binds_are_not_for_devices,
     etc_files_are_shown,
+    etc_files_are_shown_through_the_images_links,
     the_working_directory_is_made,
     no_descriptor_leaks,
     many_layers_fit,
+    long_paths_fit,
     limits_are_set,
 ];
 
@@ -212,6 +214,16 @@ fn etc_files_are_shown() {
     assert_eq!(container.run().stdout, "box\nx\ny\n");
 }
 
+fn etc_files_are_shown_through_the_images_links() {
+    let container = Container::new().command(&["cat", "/etc/resolv.conf", "/run/stub.conf"]);
+    symlink(
+        "../run/stub.conf",
+        container.layer().join("etc/resolv.conf"),
+    )
+    .unwrap();
+    assert_eq!(container.etc("resolv.conf", "x\n").run().stdout, "x\nx\n");
+}
+
 fn the_working_directory_is_made() {
     let container = Container::new().command(&["pwd"]).cwd("/srv/app/data");
     assert_eq!(container.run().stdout, "/srv/app/data\n");
@@ -244,6 +256,20 @@ fn many_layers_fit() {
         container.plan.rootfs.lower.insert(0, layer);
     }
     assert_eq!(container.run().stdout, "119\n120\n");
+}
+
+/// The kernel's interface by options takes no more than 255 bytes for one.
+fn long_paths_fit() {
+    let mut container = Container::shell("cat /from; touch /new");
+    let long = container.scratch(&"long".repeat(60));
+    for number in 0..40 {
+        let layer = long.join(format!("{number:0>200}"));
+        std::fs::create_dir_all(&layer).unwrap();
+        std::fs::write(layer.join("from"), format!("{number}\n")).unwrap();
+        container.plan.rootfs.lower.insert(0, layer);
+    }
+    assert_eq!(container.run().stdout, "39\n");
+    assert!(container.upper().join("new").exists());
 }
 
 fn limits_are_set() {

@@ -1,7 +1,12 @@
 //! How a container ends, or fails to begin.
 
+use isolazi_agent::cgroup::Cgroup;
 use isolazi_agent::launch::Stage;
+use isolazi_agent::sys::process::fork_into;
 use isolazi_protocol::ErrorCode;
+use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
 
 use crate::cases;
 use crate::container::Container;
@@ -14,6 +19,7 @@ cases![
     a_script_without_interpreter,
     nothing_is_left_behind,
     the_fork_limit_holds,
+    stragglers_are_killed_with_the_group,
 ];
 
 fn the_exit_code_is_the_commands() {
@@ -83,6 +89,32 @@ fn nothing_is_left_behind() {
     for groups in std::fs::read_dir("/sys/fs/cgroup").unwrap() {
         assert!(!groups.unwrap().path().join(&path).exists());
     }
+}
+
+fn stragglers_are_killed_with_the_group() {
+    let container = Container::new();
+    let group = Cgroup::create(&container.plan.cgroup);
+    let entrance = group.entrance().unwrap();
+    let straggler = fork_into(CloneFlags::empty(), entrance.unified(), || {
+        entrance.enter_v1().unwrap();
+        loop {
+            nix::unistd::pause();
+        }
+    });
+    let straggler = straggler.unwrap().pid;
+    // It enters the older groups by itself, in its own time.
+    let entered = || std::fs::read_to_string(format!("/proc/{straggler}/cgroup")).unwrap();
+    while entered().matches("isolazi").count() < group.hierarchies().len() {
+        std::thread::yield_now();
+    }
+    drop(entrance);
+    assert!(isolazi_agent::launch::cleanup(&container.plan).is_empty());
+    assert!(group.hierarchies().iter().all(|it| !it.folder.exists()));
+    let status = nix::sys::wait::waitpid(straggler, None).unwrap();
+    assert_eq!(
+        status,
+        WaitStatus::Signaled(straggler, Signal::SIGKILL, false)
+    );
 }
 
 impl Container {

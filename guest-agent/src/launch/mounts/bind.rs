@@ -9,11 +9,10 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::fstat;
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::launch::error::{At, LaunchError, Stage};
 use crate::launch::plan::{BindPlan, EtcFile};
-use crate::launch::resolve::{Kind, Root};
+use crate::launch::resolve::{Kind, Root, is_proc};
 use crate::sys::mount::{MountFlags, attach, clone_tree, restrict};
 
 /// Devices reach a container as devices, not as part of a folder.
@@ -67,10 +66,6 @@ fn copy_of(source: &Path, flags: MountFlags) -> Result<(OwnedFd, Kind), Errno> {
 fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     let identity = |fd| fstat(fd).map(|status| (status.st_dev, status.st_ino));
     identity(one) == identity(other)
-}
-
-fn is_proc(place: BorrowedFd<'_>) -> bool {
-    fstatfs(place).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
 fn refused(target: &Path, why: &str) -> LaunchError {
