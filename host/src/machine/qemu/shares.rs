@@ -2,6 +2,7 @@
 //! plugged in while the guest runs, served by a sandboxed virtiofsd of its own
 //! that sees nothing but that folder.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -19,14 +20,38 @@ pub(super) struct Shares {
     virtiofsd: PathBuf,
     layout: Layout,
     in_use: Vec<Share>,
+    /// Slots of the bus that have been used; none is used twice, as the guest
+    /// may still mount what was there.
+    used: u8,
 }
 
 #[derive(Debug)]
 struct Share {
     folder: PathBuf,
     read_only: bool,
+    tag: String,
     /// Ends with us.
-    _daemon: Child,
+    daemon: Child,
+}
+
+impl Share {
+    fn serves(&mut self, folder: &Path, read_only: bool) -> bool {
+        self.folder == folder && self.read_only == read_only && self.is_alive()
+    }
+
+    fn is_alive(&mut self) -> bool {
+        matches!(self.daemon.try_wait(), Ok(None))
+    }
+}
+
+/// How far virtiofsd locks itself in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sandbox {
+    /// Namespaces of its own, with nothing but the folder in sight.
+    Namespace,
+    /// Its system-call filter alone, for hosts that keep namespaces from
+    /// ordinary users, as Ubuntu does.
+    FilterOnly,
 }
 
 impl Shares {
@@ -35,6 +60,7 @@ impl Shares {
             virtiofsd,
             layout,
             in_use: Vec::new(),
+            used: 0,
         }
     }
 
@@ -56,85 +82,133 @@ impl Shares {
         let (folder, subpath) = split(path)?;
         let known = self
             .in_use
-            .iter()
-            .position(|share| share.folder == folder && share.read_only == read_only);
-        let index = match known {
-            Some(index) => index,
+            .iter_mut()
+            .find_map(|share| share.serves(&folder, read_only).then(|| share.tag.clone()));
+        let tag = match known {
+            Some(tag) => tag,
             None => self.plug(folder, read_only).await?,
         };
-        Ok((tag(index), subpath))
+        Ok((tag, subpath))
     }
 
-    async fn plug(&mut self, folder: PathBuf, read_only: bool) -> Result<usize, MachineError> {
-        let index = self.in_use.len();
-        let slot = u8::try_from(index + 1)
-            .ok()
-            .filter(|slot| *slot <= HOTPLUG_SLOTS);
-        let slot = slot.ok_or_else(|| {
-            MachineError::Failed(format!(
-                "{HOTPLUG_SLOTS} folders are shared with the machine, which is all it can take; restart it with: isolazi vm stop"
-            ))
-        })?;
-        let tag = tag(index);
-        let socket = self.layout.helper_socket(&format!("fs-{tag}"));
-        let daemon = helper::start(self.daemon(&folder, &socket, read_only), &socket).await?;
+    async fn plug(&mut self, folder: PathBuf, read_only: bool) -> Result<String, MachineError> {
+        if self.used == HOTPLUG_SLOTS {
+            return Err(MachineError::Failed(format!(
+                "{HOTPLUG_SLOTS} folders have been shared with the machine, which is all it can take; restart it with: isolazi vm stop"
+            )));
+        }
+        self.used += 1;
+        let slot = self.used;
+        let tag = format!("share-{slot}");
+        let socket = self.layout.helper_socket(&tag);
+        let daemon = self.serve(&folder, &socket, read_only).await?;
         let mut qmp = Qmp::connect(&self.layout.helper_socket("qmp")).await?;
-        let backend = json!({
-            "type": "socket",
-            "data": { "addr": { "type": "unix", "data": { "path": socket } }, "server": false },
-        });
-        qmp.execute("chardev-add", json!({ "id": tag, "backend": backend }))
-            .await?;
-        let device = json!({
-            "driver": "vhost-user-fs-pci",
-            "id": format!("fs-{tag}"),
-            "chardev": tag,
-            "tag": tag,
-            "bus": HOTPLUG_BUS,
-            "addr": slot.to_string(),
-        });
-        qmp.execute("device_add", device).await?;
+        add_device(&mut qmp, slot, &tag, &socket).await?;
+        self.in_use.retain_mut(Share::is_alive);
         self.in_use.push(Share {
             folder,
             read_only,
-            _daemon: daemon,
+            tag: tag.clone(),
+            daemon,
         });
-        Ok(index)
+        Ok(tag)
     }
 
-    /// Whatever the guest says, files belong to the user who runs this: all of
-    /// the guest's ids stand for that user's.
-    fn daemon(&self, folder: &Path, socket: &Path, read_only: bool) -> Command {
-        let mut command = Command::new(&self.virtiofsd);
-        command.arg("--socket-path").arg(socket);
-        command.arg("--shared-dir").arg(folder);
-        command.args([
-            "--sandbox",
-            "namespace",
-            "--inode-file-handles=never",
-            "--log-level",
-            "error",
-        ]);
-        if read_only {
-            command.arg("--readonly");
+    /// Starts a daemon, locked in as far as this host lets it.
+    async fn serve(
+        &self,
+        folder: &Path,
+        socket: &Path,
+        read_only: bool,
+    ) -> Result<Child, MachineError> {
+        let start = |sandbox| {
+            let mut command = Command::new(&self.virtiofsd);
+            command.args(arguments(
+                folder,
+                socket,
+                read_only,
+                sandbox,
+                Owner::current(),
+            ));
+            helper::start(command, socket)
+        };
+        match start(Sandbox::Namespace).await {
+            Ok(daemon) => Ok(daemon),
+            Err(_) => start(Sandbox::FilterOnly).await,
         }
-        let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
-        for (map, translate, id) in [
-            ("--uid-map", "--translate-uid", user.as_raw()),
-            ("--gid-map", "--translate-gid", group.as_raw()),
-        ] {
-            if !user.is_root() {
-                // In its user namespace the daemon has one id, 0, which is the user.
-                command.args([map, &format!(":0:{id}:1:")]);
-            }
-            command.args([translate, "squash-guest:0:0:4294967295"]);
-        }
-        command
     }
 }
 
-fn tag(index: usize) -> String {
-    format!("share-{index}")
+/// Whose files those are that a guest makes.
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl Owner {
+    fn current() -> Self {
+        Self {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        }
+    }
+}
+
+/// The arguments of virtiofsd for one folder. Whatever the guest says, a file
+/// belongs to the user who runs this: so chown does nothing but does not fail.
+/// The guest sees the true owner, so that `-u` with this user's id can write.
+fn arguments(
+    folder: &Path,
+    socket: &Path,
+    read_only: bool,
+    sandbox: Sandbox,
+    owner: Owner,
+) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec![
+        "--shared-dir".into(),
+        folder.into(),
+        "--socket-path".into(),
+        socket.into(),
+        "--sandbox".into(),
+        match sandbox {
+            Sandbox::Namespace => "namespace".into(),
+            Sandbox::FilterOnly => "none".into(),
+        },
+        "--inode-file-handles=never".into(),
+        "--log-level".into(),
+        "error".into(),
+    ];
+    for (option, id) in [
+        ("--translate-uid", owner.uid),
+        ("--translate-gid", owner.gid),
+    ] {
+        arguments.push(option.into());
+        arguments.push(format!("squash-guest:0:{id}:{}", u32::MAX).into());
+    }
+    if read_only {
+        arguments.push("--readonly".into());
+    }
+    arguments
+}
+
+/// Connects QEMU to the daemon, and the guest to QEMU.
+async fn add_device(qmp: &mut Qmp, slot: u8, tag: &str, socket: &Path) -> Result<(), MachineError> {
+    let backend = json!({
+        "type": "socket",
+        "data": { "addr": { "type": "unix", "data": { "path": socket } }, "server": false },
+    });
+    qmp.execute("chardev-add", json!({ "id": tag, "backend": backend }))
+        .await?;
+    let device = json!({
+        "driver": "vhost-user-fs-pci",
+        "id": format!("fs-{tag}"),
+        "chardev": tag,
+        "tag": tag,
+        "bus": HOTPLUG_BUS,
+        "addr": slot.to_string(),
+    });
+    qmp.execute("device_add", device).await.map(drop)
 }
 
 fn split(path: &Path) -> Result<(PathBuf, String), MachineError> {
@@ -148,5 +222,49 @@ fn split(path: &Path) -> Result<(PathBuf, String), MachineError> {
             "{} cannot be shared with the machine; rename it",
             path.display()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(read_only: bool, sandbox: Sandbox) -> String {
+        let owner = Owner {
+            uid: 1000,
+            gid: 100,
+        };
+        let (folder, socket) = (Path::new("/home/a b"), Path::new("/run/s"));
+        let words = arguments(folder, socket, read_only, sandbox, owner);
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn whoever_makes_a_file_it_belongs_to_the_user() {
+        let line = line(false, Sandbox::Namespace);
+        assert!(
+            line.starts_with("--shared-dir /home/a b --socket-path /run/s --sandbox namespace")
+        );
+        assert!(line.contains("--translate-uid squash-guest:0:1000:4294967295"));
+        assert!(line.contains("--translate-gid squash-guest:0:100:4294967295"));
+        assert!(!line.contains("--readonly"));
+    }
+
+    #[test]
+    fn read_only_is_enforced_outside_the_guest() {
+        assert!(line(true, Sandbox::Namespace).contains("--readonly"));
+        assert!(line(true, Sandbox::FilterOnly).contains("--sandbox none"));
+    }
+
+    #[test]
+    fn a_file_is_shared_through_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a file");
+        std::fs::write(&file, "").unwrap();
+        let whole = (folder.path().to_owned(), String::new());
+        assert_eq!(split(folder.path()).unwrap(), whole);
+        let part = (folder.path().to_owned(), "a file".to_owned());
+        assert_eq!(split(&file).unwrap(), part);
     }
 }
