@@ -62,6 +62,6 @@ pub const AGENT_VSOCK_PORT: u32 = 1024;
 pub const STDIN_WINDOW: usize = 512 << 10;
 
 /// Most bytes of output, or of a log, that the agent sends before the client
-/// has passed them on. It fits the buffer of a unix socket, behind which some
-/// hypervisors' vsock devices lose data when the client does not keep up.
-pub const OUTPUT_WINDOW: usize = 64 << 10;
+/// has passed them on: back-pressure from the user's terminal to the process,
+/// whatever a transport would buffer in between.
+pub const OUTPUT_WINDOW: usize = 256 << 10;

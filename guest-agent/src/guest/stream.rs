@@ -6,13 +6,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use nix::sys::socket::{Shutdown, shutdown};
-use nix::sys::uio::writev;
 use nix::unistd::{read, write};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockListener, VsockStream};
 
 use crate::sys::readiness::watch;
+
+/// Sent at once at the most. From 32 KiB on the kernel scatters a packet over
+/// several pages, and devices that take a packet to be one piece of memory
+/// (vhost-device-vsock 0.3) drop it without a word.
+const LARGEST_PACKET: usize = 16 << 10;
 
 /// Waits for the host to connect.
 #[derive(Debug)]
@@ -84,19 +88,13 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(context, |socket| write(socket, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(context, |socket| writev(socket, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
+        let packet = &bytes[..bytes.len().min(LARGEST_PACKET)];
+        loop {
+            let mut guard = ready!(self.0.poll_write_ready(context))?;
+            if let Ok(result) = guard.try_io(|socket| Ok(write(socket.get_ref(), packet)?)) {
+                return Poll::Ready(result);
+            }
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -105,20 +103,5 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(shutdown(self.0.as_raw_fd(), Shutdown::Write)?))
-    }
-}
-
-impl Stream {
-    fn poll_write_with(
-        &self,
-        context: &mut Context<'_>,
-        write: impl Fn(&OwnedFd) -> nix::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.0.poll_write_ready(context))?;
-            if let Ok(result) = guard.try_io(|socket| Ok(write(socket.get_ref())?)) {
-                return Poll::Ready(result);
-            }
-        }
     }
 }

@@ -16,7 +16,7 @@ use crate::server::{Engine, io_error};
 /// How long a follower waits before it looks for more.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Lines are gathered up to this much before they are sent.
-const BATCH: usize = OUTPUT_WINDOW / 2;
+const BATCH: usize = OUTPUT_WINDOW / 4;
 
 impl Engine {
     pub(super) async fn logs<S>(

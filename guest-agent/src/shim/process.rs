@@ -23,7 +23,7 @@ use crate::sys::descriptor;
 use crate::sys::readiness::watch;
 
 /// Read from the process at once at the most.
-const CHUNK: usize = isolazi_protocol::OUTPUT_WINDOW / 2;
+const CHUNK: usize = isolazi_protocol::OUTPUT_WINDOW / 4;
 /// A follower may be this many bytes behind before the process has to wait.
 const MOST_QUEUED: usize = 1 << 20;
 /// Status reported when even `waitpid` fails, which would be a bug of ours.

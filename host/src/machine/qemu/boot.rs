@@ -38,7 +38,7 @@ const CONSOLE_TAIL: usize = 16 << 10;
 const CONSOLE_LOG: usize = 1 << 20;
 /// So many of its lines are shown.
 const SHOWN_LINES: usize = 5;
-const MEMORY_MIB: std::ops::RangeInclusive<u64> = 512..=4096;
+const MEMORY_MIB: std::ops::RangeInclusive<u64> = 512..=1536;
 
 /// A machine that is up, and what has to live as long.
 pub(super) struct Booted {
