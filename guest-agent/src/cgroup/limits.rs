@@ -3,28 +3,10 @@
 use std::path::Path;
 
 use cgroups_rs::MaxValue;
-use cgroups_rs::devices::{DevicePermissions, DeviceType, DevicesController};
 use cgroups_rs::pid::PidController;
 
-use super::Hierarchy;
+use super::{Hierarchy, devices};
 use crate::launch::plan::CgroupPlan;
-
-/// Any major or minor number, to the devices controller.
-const ANY: i64 = -1;
-
-/// Character devices a container may use: null, zero, full, random, urandom,
-/// tty, console, ptmx and the terminals of devpts.
-const DEVICES: [(i64, i64); 9] = [
-    (1, 3),
-    (1, 5),
-    (1, 7),
-    (1, 8),
-    (1, 9),
-    (5, 0),
-    (5, 1),
-    (5, 2),
-    (136, ANY),
-];
 
 /// Sets all of the plan's limits, and says of each that could not be.
 pub(super) fn set(hierarchies: &[Hierarchy], plan: &CgroupPlan, warnings: &mut Vec<String>) {
@@ -82,24 +64,12 @@ fn limit_pids(hierarchies: &[Hierarchy], plan: &CgroupPlan) -> Result<(), String
         .map_err(|error| error.to_string())
 }
 
-/// Denies all devices but the harmless ones, on v1. (Making a device file is
-/// harmless: it cannot be opened.) Elsewhere no mount of a container lets
-/// devices be opened, but for its `/dev`, where it cannot make any.
 fn limit_devices(hierarchies: &[Hierarchy]) -> Result<(), String> {
-    let Some(hierarchy) = hierarchies.iter().find(|it| it.controls("devices")) else {
-        return Ok(());
-    };
-    let devices = DevicesController::new(hierarchy.folder.clone());
-    let all = DevicePermissions::all();
-    let make = [DevicePermissions::MkNod];
-    devices
-        .deny_device(DeviceType::All, ANY, ANY, &all)
-        .and_then(|()| devices.allow_device(DeviceType::Char, ANY, ANY, &make))
-        .and_then(|()| devices.allow_device(DeviceType::Block, ANY, ANY, &make))
-        .and_then(|()| {
-            DEVICES.into_iter().try_for_each(|(major, minor)| {
-                devices.allow_device(DeviceType::Char, major, minor, &all)
-            })
-        })
-        .map_err(|error| error.to_string())
+    if let Some(legacy) = hierarchies.iter().find(|it| it.controls("devices")) {
+        return devices::limit_v1(&legacy.folder).map_err(|error| error.to_string());
+    }
+    match hierarchies.iter().find(|it| it.is_unified()) {
+        Some(unified) => devices::limit_unified(&unified.folder).map_err(|error| error.to_string()),
+        None => Err("this machine has no devices controller".to_owned()),
+    }
 }

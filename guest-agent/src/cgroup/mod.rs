@@ -18,6 +18,7 @@
 //! What a machine lacks is a warning, not a failure: a container without a
 //! limit is better than none, as long as its user knows.
 
+pub mod devices;
 mod limits;
 mod place;
 mod remove;

@@ -1,5 +1,6 @@
 //! Thin, typed wrappers of system calls; knows no domain type.
 
+pub mod bpf;
 pub mod caps;
 pub mod channel;
 pub mod descriptor;

@@ -24,6 +24,8 @@ cases![
     many_layers_fit,
     long_paths_fit,
     limits_are_set,
+    devices_are_limited_on_v1,
+    devices_are_limited_on_v2,
 ];
 
 fn mount_options(path: &str) -> Vec<String> {
@@ -283,4 +285,59 @@ fn limits_are_set() {
         .collect();
     running.kill();
     assert_eq!(limits, ["64\n"]);
+}
+
+fn devices_are_limited_on_v1() {
+    let container = Container::new().command(&["sleep", "1000"]);
+    let running = container.start().unwrap();
+    let groups = isolazi_agent::cgroup::Cgroup::of_process(running.launched.pid);
+    let list = |folder: &std::path::Path| std::fs::read_to_string(folder.join("devices.list"));
+    let lists: Vec<_> = groups
+        .hierarchies()
+        .iter()
+        .filter_map(|it| list(&it.folder).ok())
+        .collect();
+    running.kill();
+    for list in lists {
+        assert!(
+            !list.starts_with('a') && list.contains("c 1:3 rwm"),
+            "{list}"
+        );
+    }
+}
+
+/// The unified hierarchy takes the program also where v1 has the controllers.
+fn devices_are_limited_on_v2() {
+    let container = Container::new();
+    let group = isolazi_agent::cgroup::Cgroup::create(&container.plan.cgroup);
+    let Some(unified) = group.hierarchies().iter().find(|it| it.is_unified()) else {
+        println!("skipped: this machine has no cgroup v2");
+        return;
+    };
+    isolazi_agent::cgroup::devices::limit_unified(&unified.folder).unwrap();
+    let folder = std::fs::File::open(&unified.folder).unwrap();
+    let made = container.scratch("device");
+    let child = isolazi_agent::sys::process::fork_into(
+        nix::sched::CloneFlags::empty(),
+        Some(std::os::fd::AsFd::as_fd(&folder)),
+        || {
+            use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+            let open = |path: &str| std::fs::File::open(path).map_err(|it| it.raw_os_error());
+            for harmless in ["/dev/null", "/dev/urandom", "/dev/ptmx"] {
+                open(harmless).unwrap();
+            }
+            for (kind, number) in [
+                (SFlag::S_IFCHR, makedev(1, 11)),
+                (SFlag::S_IFBLK, makedev(7, 0)),
+            ] {
+                mknod(&made, kind, Mode::S_IRUSR, number).unwrap();
+                assert_eq!(open(made.to_str().unwrap()).unwrap_err(), Some(libc::EPERM));
+                std::fs::remove_file(&made).unwrap();
+            }
+            0
+        },
+    )
+    .unwrap();
+    let status = nix::sys::wait::waitpid(child.pid, None).unwrap();
+    assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child.pid, 0));
 }
