@@ -4,8 +4,10 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
 use isolazi_agent::sys::process::{fork_into, pidfd_open};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::cases;
 use crate::container::{Container, Output};
@@ -15,6 +17,7 @@ cases![
     others_have_none,
     privileges_cannot_be_gained,
     the_filter_is_installed,
+    the_kernel_answers_by_the_filter,
     users_by_name_and_number,
     a_user_that_is_not_there,
     the_environment_is_completed,
@@ -71,6 +74,48 @@ fn the_filter_is_installed() {
     let output = Container::shell("mount -t tmpfs none /tmp; hostname other").run();
     assert!(output.stderr.contains("mount"), "{output:?}");
     assert!(output.stderr.contains("hostname"), "{output:?}");
+}
+
+fn the_kernel_answers_by_the_filter() {
+    let programs = isolazi_agent::seccomp::default_profile().unwrap();
+    let child = fork_into(CloneFlags::empty(), None, || {
+        nix::sys::prctl::set_no_new_privs().unwrap();
+        for program in &programs {
+            isolazi_agent::sys::filter::install(&program.0).unwrap();
+        }
+        let namespace = std::fs::File::open("/proc/self/ns/uts").unwrap();
+        let flags = nix::mount::MsFlags::empty();
+        let mounted = nix::mount::mount(Some("x"), "/tmp", Some("tmpfs"), flags, None::<&str>);
+        assert_eq!(mounted, Err(Errno::EPERM));
+        assert_eq!(nix::mount::umount("/"), Err(Errno::EPERM));
+        assert_eq!(nix::unistd::sethostname("x"), Err(Errno::EPERM));
+        assert_eq!(nix::unistd::pivot_root(".", "."), Err(Errno::EPERM));
+        assert_eq!(
+            nix::sched::unshare(CloneFlags::CLONE_NEWUTS),
+            Err(Errno::EPERM)
+        );
+        let joined = nix::sched::setns(&namespace, CloneFlags::CLONE_NEWUTS);
+        assert_eq!(joined, Err(Errno::EPERM));
+        assert_eq!(
+            nix::kmod::delete_module(c"x", nix::kmod::DeleteModuleFlags::empty()),
+            Err(Errno::EPERM)
+        );
+        let by_clone3 = fork_into(CloneFlags::empty(), None, || 0);
+        assert_eq!(by_clone3.map(drop), Err(Errno::ENOSYS));
+        for (family, answer) in [
+            (AddressFamily::Vsock, Err(Errno::EPERM)),
+            (AddressFamily::Alg, Err(Errno::EPERM)),
+            (AddressFamily::Inet, Ok(())),
+            (AddressFamily::Unix, Ok(())),
+        ] {
+            let made = socket(family, SockType::Datagram, SockFlag::empty(), None);
+            assert_eq!(made.map(drop), answer, "{family:?}");
+        }
+        0
+    })
+    .unwrap();
+    let status = nix::sys::wait::waitpid(child.pid, None).unwrap();
+    assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child.pid, 0));
 }
 
 fn id(user: &str) -> Output {
