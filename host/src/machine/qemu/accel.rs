@@ -69,6 +69,44 @@ pub(super) async fn choose(qemu: &Path, kernel: &Path, memory: &Path) -> Acceler
     chosen
 }
 
+/// How many processors the guest gets. Before 8.1, QEMU's translator lets one
+/// processor run code that another has just replaced; the kernel patches its
+/// own code, so a guest with several dies of it once in a while ("Oops: int3").
+pub(super) fn processors(accelerator: Accelerator, qemu: Option<Version>, host: usize) -> usize {
+    const SOUND: Version = (8, 1);
+    match accelerator {
+        Accelerator::Kvm => host,
+        Accelerator::Tcg if qemu.is_some_and(|version| version >= SOUND) => host,
+        Accelerator::Tcg => 1,
+    }
+}
+
+/// Major and minor.
+pub(super) type Version = (u32, u32);
+
+/// The version that `qemu` says it has. The program starts at once, before the
+/// result is awaited.
+pub(super) fn version(qemu: &Path) -> impl Future<Output = Option<Version>> {
+    let mut command = Command::new(qemu);
+    command
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    let child = command.spawn();
+    async {
+        let output = child.ok()?.wait_with_output().await.ok()?;
+        parse_version(&String::from_utf8_lossy(&output.stdout))
+    }
+}
+
+/// `QEMU emulator version 7.2.22 (Debian …)`, whatever distributions add.
+fn parse_version(text: &str) -> Option<Version> {
+    let numbers = text.split("version ").nth(1)?;
+    let mut parts = numbers.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
 /// What was found out earlier, unless the host has been restarted since.
 fn recall(note: &str, boot: &str) -> Option<Accelerator> {
     let (name, known_boot) = note.trim().split_once(' ')?;
@@ -125,5 +163,24 @@ mod tests {
         ] {
             assert_eq!(recall(note, boot), None);
         }
+    }
+
+    #[test]
+    fn versions_are_read_from_what_distributions_print() {
+        let debian = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright";
+        assert_eq!(parse_version(debian), Some((7, 2)));
+        assert_eq!(
+            parse_version("QEMU emulator version 10.0-rc1"),
+            Some((10, 0))
+        );
+        assert_eq!(parse_version("something else"), None);
+    }
+
+    #[test]
+    fn an_old_or_unknown_translator_gets_one_processor() {
+        assert_eq!(processors(Accelerator::Tcg, Some((7, 2)), 8), 1);
+        assert_eq!(processors(Accelerator::Tcg, None, 8), 1);
+        assert_eq!(processors(Accelerator::Tcg, Some((8, 1)), 8), 8);
+        assert_eq!(processors(Accelerator::Kvm, Some((7, 2)), 8), 8);
     }
 }

@@ -68,6 +68,7 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
     let appliance = Appliance::open(&appliance::folder(paths))?;
     let program = format!("qemu-system-{}", std::env::consts::ARCH);
     let qemu = helper::find(&program).ok_or(MachineError::NoHypervisor(program))?;
+    let version = accel::version(&qemu);
     let kernel = appliance.kernel()?;
     let accelerator = accel::choose(&qemu, &kernel, &layout.probe_result()).await;
     let token = prepare_files(&appliance, layout)?;
@@ -85,6 +86,7 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
     bridge.arg("--uds-path").arg(&vsock);
     let bridge = helper::start(bridge, &device).await?;
 
+    let host_cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let config = QemuConfig {
         accelerator,
         kernel,
@@ -92,7 +94,7 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
         disk: layout.disk(),
         vsock: device,
         qmp: layout.helper_socket("qmp"),
-        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        cpus: accel::processors(accelerator, version.await, host_cpus),
         memory_mib: memory_mib(),
     };
     let started = Instant::now();
