@@ -60,6 +60,7 @@ pub fn build(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Built, Bui
         Some(folder) => folder.clone(),
         None => default_output(arch)?,
     };
+    output::check_replaceable(&folder)?;
     let workspace = workspace()?;
     let mut progress = Progress::new(STEPS, tell);
     let root = cache_root(options)?;

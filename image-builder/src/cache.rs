@@ -5,7 +5,7 @@
 //! ├── lock              held for a whole build
 //! ├── log/              what noisy programs said last
 //! └── <kind>/<key>/     one finished piece: the file itself and record.json
-//!     <kind>/work/      the piece being made; what a killed build left here
+//!     <kind>/work.<pid> the piece being made; what a killed build left here
 //!                       is removed by the next
 //! ```
 
@@ -63,6 +63,22 @@ pub(crate) struct Piece {
     pub(crate) version: String,
 }
 
+/// What is kept of a folder that a piece was made in.
+#[derive(Debug)]
+pub(crate) struct Names<'a> {
+    /// The piece.
+    pub(crate) file: &'a str,
+    /// Files that stay beside it.
+    pub(crate) beside: &'a [&'a str],
+}
+
+impl<'a> Names<'a> {
+    /// Nothing but the piece.
+    pub(crate) fn only(file: &'a str) -> Self {
+        Self { file, beside: &[] }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Record {
     entry: FileEntry,
@@ -107,22 +123,39 @@ impl Cache {
         })
     }
 
-    /// Has `make` make a piece. It is given an empty folder, leaves `file`
-    /// there and returns its version; anything else it leaves is removed.
+    /// Has `make` make a piece. It is given an empty folder, leaves
+    /// what `names` says there and returns its version; anything else it leaves
+    /// is removed.
     pub(crate) fn make(
         &self,
         kind: &str,
         key: &Key,
-        file: &str,
+        names: &Names<'_>,
         make: impl FnOnce(&Path) -> Result<String, BuildError>,
     ) -> Result<Piece, BuildError> {
-        let work = self.root.join(kind).join("work");
-        files::remove_tree(&work)?;
-        fs::create_dir_all(&work).map_err(failed("create", &work))?;
+        let work = self.work_folder(kind)?;
         let version = make(&work)?;
-        let path = self.keep(&work, kind, key, file, version)?;
+        let path = self.keep(&work, kind, key, names, version)?;
         files::remove_tree(&work)?;
         Ok(path)
+    }
+
+    /// An empty folder to work in. Its name is this process's own: a compiler
+    /// that outlived a killed builder must not find its old folder again.
+    fn work_folder(&self, kind: &str) -> Result<PathBuf, FileError> {
+        const PREFIX: &str = "work.";
+        let parent = self.root.join(kind);
+        fs::create_dir_all(&parent).map_err(failed("create", &parent))?;
+        let entries = fs::read_dir(&parent).map_err(failed("read", &parent))?;
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+                // It may still be written to; then the next build removes it.
+                let _ = files::remove_tree(&entry.path());
+            }
+        }
+        let work = parent.join(format!("{PREFIX}{}", std::process::id()));
+        fs::create_dir_all(&work).map_err(failed("create", &work))?;
+        Ok(work)
     }
 
     fn keep(
@@ -130,19 +163,21 @@ impl Cache {
         work: &Path,
         kind: &str,
         key: &Key,
-        file: &str,
+        names: &Names<'_>,
         version: String,
     ) -> Result<Piece, BuildError> {
-        let made = work.join(file);
         let record = Record {
-            entry: files::entry_of_file(&made)?,
+            entry: files::entry_of_file(&work.join(names.file))?,
             version,
         };
         let folder = self.root.join(kind).join(key.clone().hex());
         files::remove_tree(&folder)?;
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
-        let path = folder.join(file);
-        fs::rename(&made, &path).map_err(failed("create", &path))?;
+        for name in names.beside.iter().chain([&names.file]) {
+            let kept = folder.join(name);
+            fs::rename(work.join(name), &kept).map_err(failed("create", &kept))?;
+        }
+        let path = folder.join(names.file);
         // The record comes last: without it there is no piece.
         let text = serde_json::to_vec(&record).map_err(io::Error::other);
         let text = text.map_err(failed("describe", &path))?;
@@ -198,7 +233,7 @@ mod tests {
         let cache = Cache::open(dir.path(), || ()).unwrap();
         let (one, two) = (Key::new("data", 1), Key::new("data", 2));
         assert!(cache.find("data", &one, "disk").is_none());
-        let made = cache.make("data", &one, "disk", |work| {
+        let made = cache.make("data", &one, &Names::only("disk"), |work| {
             fs::write(work.join("disk"), "content").unwrap();
             fs::write(work.join("scratch"), "rest").unwrap();
             Ok("v1".to_owned())
@@ -207,7 +242,23 @@ mod tests {
         assert_eq!(found.entry, made.unwrap().entry);
         assert_eq!(found.version, "v1");
         assert!(cache.find("data", &two, "disk").is_none());
-        assert!(!dir.path().join("data/work").exists());
+        let left = fs::read_dir(dir.path().join("data")).unwrap();
+        assert_eq!(left.count(), 1, "only the piece is left");
+    }
+
+    #[test]
+    fn what_a_killed_build_left_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path(), || ()).unwrap();
+        let left = dir.path().join("data/work.1/source");
+        fs::create_dir_all(&left).unwrap();
+        let names = Names::only("disk");
+        let made = cache.make("data", &Key::new("data", 1), &names, |work| {
+            fs::write(work.join("disk"), "content").unwrap();
+            Ok(String::new())
+        });
+        assert!(made.is_ok());
+        assert!(!left.exists());
     }
 
     #[test]
@@ -219,10 +270,14 @@ mod tests {
             fs::write(work.join("disk"), "content").unwrap();
             Ok(String::new())
         };
-        let piece = cache.make("data", &key, "disk", make).unwrap();
+        let piece = cache
+            .make("data", &key, &Names::only("disk"), make)
+            .unwrap();
         fs::write(&piece.path, "con").unwrap();
         assert!(cache.find("data", &key, "disk").is_none());
-        let piece = cache.make("data", &key, "disk", make).unwrap();
+        let piece = cache
+            .make("data", &key, &Names::only("disk"), make)
+            .unwrap();
         fs::remove_file(piece.path.with_file_name(RECORD)).unwrap();
         assert!(cache.find("data", &key, "disk").is_none());
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use isolazi_protocol::appliance::DATA_TEMPLATE;
 
-use crate::cache::{Cache, Key, Piece};
+use crate::cache::{Cache, Key, Names, Piece};
 use crate::command::{self, Log};
 use crate::error::BuildError;
 use crate::files::failed;
@@ -71,7 +71,7 @@ pub(crate) fn provide(cache: &Cache, progress: &mut Progress<'_>) -> Result<Piec
     tools::ensure(&[MKE2FS], progress)?;
     progress.say("making the data disk …");
     let log = Log::create(cache.log("data"))?;
-    cache.make("data", &key, DATA_TEMPLATE, |work| {
+    cache.make("data", &key, &Names::only(DATA_TEMPLATE), |work| {
         make(&work.join(DATA_TEMPLATE), &log)
     })
 }

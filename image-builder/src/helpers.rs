@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use isolazi_protocol::appliance::{VIRTIOFS_HELPER, VSOCK_HELPER};
 
 use crate::agent::cargo;
-use crate::cache::{Cache, Key, Piece};
+use crate::cache::{Cache, Key, Names, Piece};
 use crate::command::Log;
 use crate::error::BuildError;
 use crate::progress::Progress;
@@ -63,7 +63,7 @@ pub(crate) fn provide(
         "building {name} {version} (first time only, a few minutes; log in {}) …",
         log.path().display()
     ));
-    cache.make(name, &key, name, |work| {
+    cache.make(name, &key, &Names::only(name), |work| {
         let installed = install(helper, &work.join("install"), &log)?;
         std::fs::rename(&installed, work.join(name))
             .map_err(crate::files::failed("keep", &installed))?;

@@ -74,8 +74,9 @@ pub(crate) fn replace(
     Ok(())
 }
 
-/// A typing error in `--output` must not cost somebody a folder.
-fn check_replaceable(folder: &Path) -> Result<(), BuildError> {
+/// Refuses a folder that is something else than an appliance: a typing error in
+/// `--output` must not cost somebody a folder.
+pub(crate) fn check_replaceable(folder: &Path) -> Result<(), BuildError> {
     let mut entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Arch;
-use crate::cache::{Cache, Key, Piece};
+use crate::cache::{Cache, Key, Names, Piece};
 use crate::command::{self, Log};
 use crate::error::BuildError;
 use crate::files::failed;
@@ -20,6 +20,8 @@ use source::KernelSource;
 
 /// To be counted up when the way a kernel is built changes.
 const RECIPE: u32 = 1;
+/// The final configuration, kept beside the image.
+const CONFIG: &str = "config";
 /// Processor time that a build takes, measured on a 2.6 GHz core.
 const CPU_MINUTES: usize = 11;
 
@@ -65,16 +67,22 @@ pub(crate) fn provide(
     let key = Key::new("kernel", RECIPE)
         .with(recipe.arch.name())
         .with(wanted.config.render())
-        .with(wanted.required.render())
         .with(toolchain.version(&log)?);
     let key = source.identify(key)?;
     let file = recipe.arch.kernel_image();
     if let Some(piece) = cache.find("kernel", &key, file) {
+        // What is required may have grown since.
+        let config = read_config(&piece.path.with_file_name(CONFIG))?;
+        wanted.required.check(&config)?;
         progress.say(&format!("kernel {}, built before", piece.version));
         return Ok(piece);
     }
     tools::ensure(&TOOLS, progress)?;
-    cache.make("kernel", &key, file, |work| {
+    let names = Names {
+        file,
+        beside: &[CONFIG],
+    };
+    cache.make("kernel", &key, &names, |work| {
         let build = KernelBuild {
             arch: recipe.arch,
             toolchain,
@@ -84,6 +92,11 @@ pub(crate) fn provide(
         };
         build.run(&wanted, progress)
     })
+}
+
+fn read_config(path: &Path) -> Result<KernelConfig, BuildError> {
+    let text = fs::read_to_string(path).map_err(failed("read", path))?;
+    Ok(KernelConfig::parse(&text, &path.display().to_string())?)
 }
 
 /// The C compiler and its companions.
@@ -177,9 +190,9 @@ impl KernelBuild<'_> {
         let mut all = std::ffi::OsString::from("KCONFIG_ALLCONFIG=");
         all.push(&asked);
         self.log.run(self.make().arg(all).arg("allnoconfig"))?;
-        let path = self.output().join(".config");
-        let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
-        let actual = KernelConfig::parse(&text, ".config")?;
+        let kept = self.work.join(CONFIG);
+        fs::copy(self.output().join(".config"), &kept).map_err(failed("write", &kept))?;
+        let actual = read_config(&kept)?;
         for lost in wanted.config.unmet(&actual) {
             progress.say(&format!("note: this kernel has no such choice: {lost}"));
         }
