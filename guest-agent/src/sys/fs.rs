@@ -121,15 +121,6 @@ pub fn set_xattr_at(
     Ok(Errno::result(result).map(drop)?)
 }
 
-/// Starts writing a file's data to disk without waiting for it
-/// (sync_file_range(2)). A hint: it makes a later sync shorter, nothing more.
-pub fn start_writing(file: impl AsFd) {
-    let fd = file.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is open for as long as `file` is borrowed; the
-    // call takes no pointers.
-    let _ = unsafe { libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
-}
-
 /// Whether this is an overlayfs whiteout: a character device 0:0.
 pub fn is_whiteout(stat: &FileStat) -> bool {
     stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == 0

@@ -21,10 +21,6 @@ use super::stream::Pieces;
 use super::tree::{Folder, Tree};
 use super::{Limits, Options, OverlayXattrs, UnpackError};
 
-/// Files from this size on go to disk while the next ones are unpacked: few
-/// enough that the calls do not count, and most of a layer's bytes.
-const WRITE_EARLY: u64 = 256 << 10;
-
 /// What was made.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Counts {
@@ -197,9 +193,6 @@ fn fill<P: Pieces>(
         FileData::Whole(size) => loop {
             let bytes = archive.data(*size)?;
             if bytes.is_empty() {
-                if *size >= WRITE_EARLY {
-                    fs::start_writing(file);
-                }
                 return Ok(());
             }
             file.write_all(bytes).map_err(failed)?;
