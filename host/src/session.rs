@@ -179,9 +179,15 @@ async fn pass_output(
     loop {
         match listener.next().await? {
             Incoming::Data(stream, bytes) => {
-                match stream {
-                    StreamId::Stderr => write(&mut stderr, &bytes).await?,
-                    _ => write(&mut stdout, &bytes).await?,
+                let written = match stream {
+                    StreamId::Stderr => write(&mut stderr, &bytes).await,
+                    _ => write(&mut stdout, &bytes).await,
+                };
+                match written {
+                    Ok(()) => {}
+                    // A reader that has gone away ends the command quietly.
+                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(0),
+                    Err(error) => return Err(SessionError::Output(error)),
                 }
                 // Frames are far smaller than 4 GiB; the session outlives this task.
                 let _ = passed_on.send(bytes.len() as u32).await;
@@ -196,10 +202,7 @@ async fn pass_output(
     }
 }
 
-async fn write(output: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), SessionError> {
-    let written = async {
-        output.write_all(bytes).await?;
-        output.flush().await
-    };
-    written.await.map_err(SessionError::Output)
+async fn write(output: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+    output.write_all(bytes).await?;
+    output.flush().await
 }

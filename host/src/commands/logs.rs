@@ -29,7 +29,8 @@ pub(super) async fn logs(context: &Context, args: &LogsArgs) -> Result<u8> {
             return Ok(0);
         }
         let taken = ClientControl::OutputTaken(bytes.len() as u32);
-        conversation.control(&taken).await?;
+        // A conversation that is over by now needs no acknowledgement.
+        let _ = conversation.control(&taken).await;
     }
     is_gone(stdout.flush().await)?;
     is_gone(stderr.flush().await)?;
