@@ -147,6 +147,7 @@ const DEBTS: &[&str] = &[
     "native::logs_follow_until_the_end",
     "native::logs_have_both_outputs",
     "native::namespaces_are_its_own",
+    "native::no_container_is_left",
     "native::stop_sends_the_images_signal",
     "native::the_log_outlives_the_container",
     "native::zstd_layers_are_the_same",
