@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use bytes::{Buf, Bytes};
 use isolazi_protocol::{
-    Compression, Digest, ErrorCode, Frame, Reply, ServerMessage, StreamId, Transport,
+    Compression, Digest, ErrorCode, Frame, Reply, StreamId, Transport,
     TransportError, WireError,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,14 +31,13 @@ pub(super) fn to_wire(error: &StoreError) -> WireError {
 }
 
 impl Engine {
-    /// Unpacks a layer while it arrives. The reply is sent here, because what
-    /// the client is still sending after an early one has to be read.
+    /// Unpacks a layer while it arrives.
     pub(super) async fn put_layer<S>(
         &self,
         client: &mut Transport<S>,
         diff_id: Digest,
         compression: Compression,
-    ) -> Result<(), TransportError>
+    ) -> Result<Result<Reply, WireError>, TransportError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -50,10 +49,7 @@ impl Engine {
             }
             Err(error) => Err(error),
         };
-        let reply = ServerMessage::Reply(result.map(|()| Reply::Done));
-        client.send_message(&reply).await?;
-        while client.receive().await?.is_some() {}
-        Ok(())
+        Ok(result.map(|()| Reply::Done))
     }
 
     fn unpack(&self, diff_id: Digest, compression: Compression, layer: Incoming) -> Unpacking {

@@ -21,7 +21,7 @@ use isolazi_protocol::{
     AgentInfo, ErrorCode, GENERATION, Greeting, Hello, Reply, Request, ServerMessage, Token,
     Transport, TransportError, WireError,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::container::{ContainerStore, StoreError};
 use crate::rootfs::layers::LayerStore;
@@ -153,7 +153,7 @@ where
     let mut client = Transport::new(stream);
     let opening = tokio::time::timeout(PATIENCE, open(&mut client, &engine)).await;
     let Some(request) = opening.map_err(|_| TransportError::Closed)?? else {
-        return Ok(());
+        return hang_up(client).await;
     };
     let reply = match request {
         Request::Ping => Ok(Reply::Done),
@@ -161,9 +161,12 @@ where
         Request::PutLayer {
             diff_id,
             compression,
-        } => return engine.put_layer(&mut client, diff_id, compression).await,
+        } => engine.put_layer(&mut client, diff_id, compression).await?,
         Request::Run { spec, attach } => match engine.run(&mut client, spec, attach).await? {
-            Ok(shim) => return sessions::relay(client, shim).await,
+            Ok(shim) => {
+                sessions::relay(client, shim).await;
+                return Ok(());
+            }
             Err(error) => Err(error),
         },
         Request::Exec {
@@ -171,7 +174,10 @@ where
             spec,
             attach,
         } => match engine.exec(&container, spec, attach).await {
-            Ok(shim) => return sessions::relay(client, shim).await,
+            Ok(shim) => {
+                sessions::relay(client, shim).await;
+                return Ok(());
+            }
             Err(error) => Err(error),
         },
         Request::List { all } => Ok(Reply::Containers(engine.containers.list(all))),
@@ -181,7 +187,30 @@ where
         Request::Remove { container, force } => engine.remove(&container, force).await,
         Request::Shutdown => engine.shut_down().await,
     };
-    client.send_message(&ServerMessage::Reply(reply)).await
+    client.send_message(&ServerMessage::Reply(reply)).await?;
+    hang_up(client).await
+}
+
+/// Ends a conversation once the client has read everything.
+async fn hang_up<S>(client: Transport<S>) -> Result<(), TransportError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stream = client.into_parts().0;
+    stream.shutdown().await?;
+    await_departure(&mut stream).await;
+    Ok(())
+}
+
+/// Reads until the client hangs up. To hang up first, with something of the
+/// client's unread, would take back what is still on its way to the client
+/// (ECONNRESET on a unix socket, RST on a vsock).
+async fn await_departure<R>(stream: &mut R)
+where
+    R: AsyncRead + Unpin,
+{
+    // A client that breaks off has gone, too.
+    let _ = tokio::io::copy(stream, &mut tokio::io::sink()).await;
 }
 
 /// Takes the greeting and the request; `None` where the client was refused.

@@ -9,33 +9,54 @@ use std::sync::Arc;
 use isolazi_protocol::{
     ContainerSpec, ErrorCode, Event, ExecSpec, ServerMessage, Transport, TransportError, WireError,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use crate::container::plan::{self, PlanInputs};
 use crate::container::{ContainerDir, NewContainer, Record};
 use crate::launch::plan::LaunchPlan;
 use crate::seccomp;
-use crate::server::{Engine, io_error};
+use crate::server::{Engine, await_departure, io_error};
 use crate::shim::{self, ShimRequest, ShimStart};
 
 /// Copied at once between a client and a shim.
 const RELAY_BYTES: usize = 128 << 10;
 const DEFAULT_STOP_SIGNAL: i32 = nix::libc::SIGTERM;
 
-/// Passes everything on, both ways, until both sides are done.
-pub(super) async fn relay<S>(
-    client: Transport<S>,
-    mut shim: UnixStream,
-) -> Result<(), TransportError>
+/// Passes everything on, both ways, until the client has gone.
+///
+/// A shim that has ended takes no more of what the client still says, which is
+/// no reason to keep its last words from the client.
+pub(super) async fn relay<S>(client: Transport<S>, shim: UnixStream)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut client, received) = client.into_parts();
-    shim.write_all(&received).await?;
-    tokio::io::copy_bidirectional_with_sizes(&mut client, &mut shim, RELAY_BYTES, RELAY_BYTES)
-        .await?;
-    Ok(())
+    let (client, received) = client.into_parts();
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_shim, mut to_shim) = shim.into_split();
+    let towards_shim = async {
+        if to_shim.write_all(&received).await.is_ok() {
+            // Either way it ends: the client has gone, or the shim has.
+            let _ = copy(&mut from_client, &mut to_shim).await;
+        }
+        let _ = to_shim.shutdown().await;
+        await_departure(&mut from_client).await;
+    };
+    let towards_client = async {
+        // Ends in an error, after the last byte, where the shim left something unread.
+        let _ = copy(&mut from_shim, &mut to_client).await;
+        let _ = to_client.shutdown().await;
+    };
+    tokio::join!(towards_shim, towards_client);
+}
+
+async fn copy<R, W>(from: &mut R, to: &mut W) -> io::Result<u64>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut from = BufReader::with_capacity(RELAY_BYTES, from);
+    tokio::io::copy_buf(&mut from, to).await
 }
 
 impl Engine {
