@@ -135,51 +135,8 @@ fn title(mode: Mode, case: &Case) -> String {
     format!("{mode}::{}", case.name)
 }
 
-/// Cases that the product does not pass yet, each a debt: they are run by
-/// `cargo test -p isolazi-tests -- --include-ignored`.
-const DEBTS: &[&str] = &[
-    "native::a_closed_reader_ends_it_quietly",
-    "native::a_distribution_works",
-    "native::archives_that_builders_leave_unfinished",
-    "native::docker_manifests_are_the_same",
-    "native::every_kind_of_file_is_unpacked",
-    "native::layers_are_stacked_right",
-    "native::logs_follow_until_the_end",
-    "native::logs_have_both_outputs",
-    "native::namespaces_are_its_own",
-    "native::no_container_is_left",
-    "native::stop_sends_the_images_signal",
-    "native::the_log_outlives_the_container",
-    "native::zstd_layers_are_the_same",
-    "vm::a_blob_longer_than_declared",
-    "vm::a_blob_that_is_cut_short",
-    "vm::a_closed_reader_ends_it_quietly",
-    "vm::a_corrupt_kernel_is_refused",
-    "vm::a_distribution_works",
-    "vm::an_unreadable_appliance_is_refused",
-    "vm::archives_that_builders_leave_unfinished",
-    "vm::changes_of_the_host_are_seen",
-    "vm::docker_manifests_are_the_same",
-    "vm::every_kind_of_file_is_unpacked",
-    "vm::exec_has_its_own_environment_user_and_folder",
-    "vm::exec_streams_both_ways",
-    "vm::input_that_nobody_reads_does_not_block",
-    "vm::layers_are_stacked_right",
-    "vm::logs_follow_until_the_end",
-    "vm::logs_have_both_outputs",
-    "vm::missing_qemu_is_named",
-    "vm::namespaces_are_its_own",
-    "vm::stop_sends_the_images_signal",
-    "vm::the_log_outlives_the_container",
-    "vm::zstd_layers_are_the_same",
-];
-
 fn trial(case: Case, mode: Mode, world: Option<Arc<World>>) -> Trial {
-    let owed = DEBTS.contains(&title(mode, &case).as_str());
-    if owed {
-        eprintln!("skipped: {} is a known shortfall", title(mode, &case));
-    }
-    let ignored = world.is_none() || owed;
+    let ignored = world.is_none();
     let run = move || match &world {
         Some(world) => (case.run)(world).map_err(|error| format!("{error:#}").into()),
         None => Err(format!("there is no {mode} mode here").into()),

@@ -4,8 +4,7 @@ use std::io::{self, Read};
 
 use bytes::{Buf, Bytes};
 use isolazi_protocol::{
-    Compression, Digest, ErrorCode, Frame, Reply, StreamId, Transport,
-    TransportError, WireError,
+    Compression, Digest, ErrorCode, Frame, Reply, StreamId, Transport, TransportError, WireError,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;

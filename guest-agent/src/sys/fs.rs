@@ -131,6 +131,11 @@ pub fn is_dir(stat: &FileStat) -> bool {
     stat.st_mode & libc::S_IFMT == libc::S_IFDIR
 }
 
+/// Whether this is a symbolic link.
+pub fn is_link(stat: &FileStat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFLNK
+}
+
 /// The names in a folder, without `.` and `..`. The descriptor's position is
 /// not shared: it is opened anew.
 pub fn list_dir(dir: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {

@@ -94,7 +94,11 @@ impl<P: Pieces> Archive<P> {
     pub(super) fn next(&mut self) -> Result<Option<Member>, UnpackError> {
         self.stream.skip(self.data)?;
         self.data = 0;
-        self.skip_padding()?;
+        // Some writers end with the last file's last byte.
+        let padding = std::mem::take(&mut self.padding);
+        if !self.stream.skip_or_end(padding)? {
+            return Ok(None);
+        }
         let mut announced = Announced::default();
         while let Some(fixed) = self.header()? {
             match fixed.header().entry_type() {
@@ -127,11 +131,6 @@ impl<P: Pieces> Archive<P> {
     /// Reads what follows the archive's end and hands back the pieces' origin.
     pub(super) fn finish(self) -> Result<P, UnpackError> {
         self.stream.drain()
-    }
-
-    fn skip_padding(&mut self) -> Result<(), UnpackError> {
-        let padding = std::mem::take(&mut self.padding);
-        self.stream.skip(padding)
     }
 
     /// The next header block, or `None` at the end: two zero blocks, or the

@@ -119,14 +119,28 @@ impl<'a, P: Pieces> Extractor<'a, P> {
         match place.meaning().map_err(refuse)? {
             Meaning::Content => self.content(&place, member),
             Meaning::Ignored => Ok(()),
-            Meaning::Whiteout(hidden) => {
-                let result = self.tree.folder(folder).and_then(|it| it.hide(hidden));
-                result.map_err(|error| UnpackError::at(name, "make the whiteout", error))
+            Meaning::Whiteout(hidden) => self.hide(folder, name, |it| it.hide(hidden)),
+            Meaning::Opaque => self.hide(folder, name, Folder::hide_below),
+        }
+    }
+
+    /// Hides something that the layers below have in `folder`.
+    fn hide(
+        &mut self,
+        folder: &[u8],
+        name: &[u8],
+        hide: impl FnOnce(&Folder) -> io::Result<()>,
+    ) -> Result<(), UnpackError> {
+        match self.tree.folder(folder).and_then(hide) {
+            // A file of this layer in the folder's place hides all of it. (umoci
+            // lists what was in a folder that a file has replaced.)
+            Err(error)
+                if error.kind() == io::ErrorKind::NotADirectory
+                    && self.tree.is_below_a_file(folder) =>
+            {
+                Ok(())
             }
-            Meaning::Opaque => {
-                let result = self.tree.folder(folder).and_then(Folder::hide_below);
-                result.map_err(|error| UnpackError::at(name, "make the whiteout", error))
-            }
+            result => result.map_err(|error| UnpackError::at(name, "make the whiteout", error)),
         }
     }
 

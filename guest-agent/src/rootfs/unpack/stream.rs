@@ -89,6 +89,17 @@ impl<P: Pieces> Stream<P> {
         Ok(())
     }
 
+    /// Passes over `count` bytes, or returns `false` where the stream ends before.
+    pub(super) fn skip_or_end(&mut self, mut count: u64) -> Result<bool, UnpackError> {
+        while count > 0 {
+            if !self.refill()? {
+                return Ok(false);
+            }
+            count -= self.some(count)?.len() as u64;
+        }
+        Ok(true)
+    }
+
     /// Reads to the end and hands back where the pieces came from.
     pub(super) fn drain(mut self) -> Result<P, UnpackError> {
         while self.refill()? {

@@ -186,6 +186,24 @@ impl<'a> Tree<'a> {
         Ok(self.current.insert(folder))
     }
 
+    /// Whether `path` leads through something of this layer that is neither
+    /// a folder nor a link to one.
+    pub(super) fn is_below_a_file(&self, path: &[u8]) -> bool {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let ends = ends.map(|(end, _)| end).chain([path.len()]);
+        ends.into_iter().any(|end| {
+            let (above, name) = match path[..end].iter().rposition(|byte| *byte == b'/') {
+                Some(slash) => (&path[..slash], &path[slash + 1..end]),
+                None => (&path[..0], &path[..end]),
+            };
+            let found = fs::open_dir_in_root(self.root, above)
+                .and_then(|above| fs::stat_at(above.as_fd(), name));
+            found.is_ok_and(|stat| {
+                !fs::is_dir(&stat) && !fs::is_link(&stat) && !fs::is_whiteout(&stat)
+            })
+        })
+    }
+
     /// Closes the folder last used, so that its times are right.
     pub(super) fn leave(&mut self) -> io::Result<()> {
         match self.current.take() {

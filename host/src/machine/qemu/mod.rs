@@ -30,6 +30,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use isolazi_protocol::{AGENT_VSOCK_PORT, BindSource, Token};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
 
 use crate::connection::Dialed;
 use crate::machine::{Machine, MachineError, appliance};
@@ -106,12 +107,7 @@ impl Qemu {
             Err(_) if start => self.start_supervisor().await?,
             Err(error) => return Err(MachineError::io("reach", &self.layout.socket())(error)),
         };
-        let lost = |_| {
-            MachineError::Failed(format!(
-                "the machine's supervisor ended unexpectedly; its log is {}",
-                self.layout.supervisor_log().display()
-            ))
-        };
+        let lost = |_| self.supervisor_lost();
         let mut stream = BufReader::new(stream);
         let question = wire::line(ask).map_err(lost)?;
         stream.write_all(&question).await.map_err(lost)?;
@@ -124,33 +120,62 @@ impl Qemu {
         }
     }
 
+    /// Starts a supervisor and connects to it. One that finds another's lock
+    /// held ends at once: then the other answers, or is just ending and leaves
+    /// the place to the next.
     async fn start_supervisor(&self) -> Result<UnixStream, MachineError> {
         // Checked here too, so that what is missing is a typed error.
         appliance::Appliance::open(&appliance::folder(&self.paths))?;
         self.layout.create()?;
+        let socket = self.layout.socket();
+        let deadline = Instant::now() + SUPERVISOR_PATIENCE;
+        let mut supervisor = self.spawn_supervisor()?;
+        loop {
+            let refused = match UnixStream::connect(&socket).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => error,
+            };
+            if Instant::now() > deadline {
+                return Err(MachineError::io("reach", &socket)(refused));
+            }
+            match supervisor.try_wait() {
+                Ok(Some(status)) if !status.success() => return Err(self.supervisor_lost()),
+                Ok(Some(_)) => supervisor = self.spawn_supervisor()?,
+                _ => {}
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn spawn_supervisor(&self) -> Result<Child, MachineError> {
         let log = self.layout.supervisor_log();
-        let complaints = std::fs::File::create(&log).map_err(MachineError::io("write", &log))?;
+        let complaints = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(&log)
+            .and_then(|file| match self.layout.is_running() {
+                true => Ok(file),
+                // Of a supervisor that is no more.
+                false => file.set_len(0).map(|()| file),
+            })
+            .map_err(MachineError::io("write", &log))?;
         let program =
             std::env::current_exe().map_err(MachineError::io("find", Path::new("isolazi")))?;
-        let mut command = tokio::process::Command::new(&program);
-        command.arg0(supervisor::ARGV0).arg(self.paths.root());
-        command
+        Command::new(&program)
+            .arg0(supervisor::ARGV0)
+            .arg(self.paths.root())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(complaints);
-        command
+            .stderr(complaints)
             .spawn()
-            .map_err(MachineError::io("start", &program))?;
-        let deadline = Instant::now() + SUPERVISOR_PATIENCE;
-        loop {
-            match UnixStream::connect(self.layout.socket()).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) if Instant::now() > deadline => {
-                    return Err(MachineError::io("reach", &self.layout.socket())(error));
-                }
-                Err(_) => tokio::time::sleep(RETRY).await,
-            }
-        }
+            .map_err(MachineError::io("start", &program))
+    }
+
+    fn supervisor_lost(&self) -> MachineError {
+        MachineError::Failed(format!(
+            "the machine's supervisor ended unexpectedly; its log is {}",
+            self.layout.supervisor_log().display()
+        ))
     }
 }
 

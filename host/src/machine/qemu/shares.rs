@@ -176,6 +176,9 @@ fn arguments(
             Sandbox::FilterOnly => "none".into(),
         },
         "--inode-file-handles=never".into(),
+        // What the host changes is seen at once, as in a bind mount.
+        "--cache=never".into(),
+        "--allow-mmap".into(),
         "--log-level".into(),
         "error".into(),
     ];

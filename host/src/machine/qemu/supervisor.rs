@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 
 use super::boot::{self, Booted};
 use super::layout::Layout;
@@ -32,7 +32,8 @@ pub(super) const ARGV0: &str = "isolazi-machine";
 const LONGEST_ASK: u64 = 64 << 10;
 /// What a guest may take to shut down before its power is cut.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
-/// So that everybody who waits hears why the boot failed.
+/// How long those who ask may take to connect and to read their answers when
+/// the machine is gone.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Runs the supervisor if that is what this process was started as.
@@ -77,6 +78,8 @@ struct Supervisor {
     machine: RefCell<Option<Booted>>,
     stop: Notify,
     stopped: watch::Sender<bool>,
+    /// Somebody got an answer.
+    answered: Notify,
 }
 
 async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
@@ -88,8 +91,9 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
         machine: RefCell::default(),
         stop: Notify::new(),
         stopped: watch::channel(false).0,
+        answered: Notify::new(),
     });
-    spawn_local(accept(listener, Rc::clone(&supervisor)));
+    let accepting = spawn_local(accept(listener, Rc::clone(&supervisor)));
     let booting = tokio::select! {
         booted = boot::boot(&paths, &layout) => booted,
         () = supervisor.stop.notified() => Err(MachineError::Failed("stopped while it booted".to_owned())),
@@ -103,23 +107,36 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
         Err(error) => {
             let reason = format!("{:#}", anyhow::Error::from(error));
             supervisor.phase.send_replace(Phase::Failed(reason));
+            // Whoever started us may not have connected yet.
+            let heard = supervisor.answered.notified();
+            let _ = tokio::time::timeout(LAST_WORDS, heard).await;
         }
     }
     let _ = std::fs::remove_file(&socket);
     supervisor.stopped.send_replace(true);
-    tokio::time::sleep(LAST_WORDS).await;
+    // Those who have connected get their answers.
+    let _ = tokio::time::timeout(LAST_WORDS, accepting).await;
     Ok(())
 }
 
+/// Answers everybody, until the machine has stopped and all have been answered.
 async fn accept(listener: UnixListener, supervisor: Rc<Supervisor>) {
+    let mut stopped = supervisor.stopped.subscribe();
+    let mut asking = JoinSet::new();
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                spawn_local(Rc::clone(&supervisor).serve(stream));
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    asking.spawn_local(Rc::clone(&supervisor).serve(stream));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            },
+            Some(_) = asking.join_next() => {}
         }
     }
+    drop(listener);
+    while asking.join_next().await.is_some() {}
 }
 
 impl Supervisor {
@@ -172,6 +189,7 @@ impl Supervisor {
         if let Ok(line) = wire::line(&answer) {
             // Whoever has gone does not need it.
             let _ = stream.write_all(&line).await;
+            self.answered.notify_one();
         }
     }
 

@@ -149,17 +149,18 @@ fn refusals_of_a_registry(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn honest() -> Result<Image> {
+/// An image that no other case has, so that none of its layers is there already.
+fn honest(name: &str) -> Result<Image> {
     let layer = Layer::default()
         .folder("bin/")?
-        .file("bin/file", "content")?
+        .file("bin/file", name)?
         .tar()?;
     Image::new(&[layer])
 }
 
 fn a_blob_that_is_missing(world: &World) -> Result<()> {
     let stub = Stub::start()?;
-    let image = honest()?;
+    let image = honest("missing-blob")?;
     let reference = stub.serve("missing-blob", &image);
     let path = format!("/v2/missing-blob/blobs/{}", image.layer(0));
     stub.set(&path, Answer::status(404, "{}"));
@@ -170,7 +171,7 @@ fn a_blob_that_is_missing(world: &World) -> Result<()> {
 
 fn a_blob_of_another_content(world: &World) -> Result<()> {
     let stub = Stub::start()?;
-    let image = honest()?;
+    let image = honest("other-blob")?;
     let reference = stub.serve("other-blob", &image);
     let mut other = image.blobs[0].1.clone();
     if let Some(last) = other.last_mut() {
@@ -187,7 +188,7 @@ fn a_blob_of_another_content(world: &World) -> Result<()> {
 
 fn a_blob_that_is_cut_short(world: &World) -> Result<()> {
     let stub = Stub::start()?;
-    let image = honest()?;
+    let image = honest("short-blob")?;
     let reference = stub.serve("short-blob", &image);
     let blob = &image.blobs[0].1;
     let path = format!("/v2/short-blob/blobs/{}", image.layer(0));
@@ -200,7 +201,7 @@ fn a_blob_that_is_cut_short(world: &World) -> Result<()> {
 
 fn a_blob_longer_than_declared(world: &World) -> Result<()> {
     let stub = Stub::start()?;
-    let image = honest()?;
+    let image = honest("long-blob")?;
     let reference = stub.serve("long-blob", &image);
     let mut long = image.blobs[0].1.clone();
     long.resize(long.len() + (4 << 20), 0);
@@ -237,7 +238,7 @@ fn a_layer_of_another_content_than_the_configuration_says(world: &World) -> Resu
 
 fn manifests_that_are_none(world: &World) -> Result<()> {
     let stub = Stub::start()?;
-    let image = honest()?;
+    let image = honest("no-manifests")?;
     let oci = image.media_type.clone();
     let edited = |edit: fn(&mut serde_json::Value)| image.clone().edited(edit).manifest;
     for (name, manifest) in [
@@ -266,7 +267,7 @@ fn manifests_that_are_none(world: &World) -> Result<()> {
 
 fn a_manifest_without_end(world: &World) -> Result<()> {
     let stub = Stub::start()?;
-    let image = honest()?;
+    let image = honest("endless")?;
     let endless = Answer::ok(&image.media_type, vec![b' '; 64 << 20]).announcing(usize::MAX >> 1);
     stub.set("/v2/endless/manifests/1", endless);
     fails(world, &format!("{}/endless:1", stub.address()), "manifest")

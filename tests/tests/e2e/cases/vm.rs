@@ -177,7 +177,11 @@ fn containers_and_images_outlive_the_machine(world: &World) -> Result<()> {
     let ended = world.start(&[], &["sh", "-c", "echo said; exit 3"])?;
     ended.wait_status("exited")?;
     let running = world.start(&[], &["sleep", "1000"])?;
-    let images = world.isolazi(["images"]).output()?.success()?.stdout_text();
+    let listed = || -> Result<String> {
+        let output = world.isolazi(["images", "-q"]).output()?;
+        Ok(output.success()?.stdout_text())
+    };
+    let images = listed()?;
     world
         .bare(["vm", "stop"])
         .timeout(Duration::from_secs(60))
@@ -199,11 +203,7 @@ fn containers_and_images_outlive_the_machine(world: &World) -> Result<()> {
         .timeout(Duration::from_secs(120))
         .output()?
         .success()?;
-    same(
-        "images",
-        &world.isolazi(["images"]).output()?.success()?.stdout_text(),
-        &images,
-    )?;
+    same("images", &listed()?, &images)?;
     let state = ended.inspect()?;
     same("exit code", &state["State"]["ExitCode"].as_i64(), &Some(3))?;
     world

@@ -311,6 +311,20 @@ fn a_link_that_is_replaced_no_longer_leads_anywhere() {
 }
 
 #[test]
+fn whiteouts_below_a_file_that_replaced_their_folder_hide_nothing() {
+    let mut layer = Layer::default();
+    layer
+        .file("d/f", b"a file now")
+        .file("d/f/.wh.x", b"")
+        .file("d/f/deeper/.wh.y", b"")
+        .file("d/f/.wh..wh..opq", b"");
+    let nodes = unpacked(&layer);
+    let paths: Vec<_> = nodes.keys().map(|path| path.to_str().unwrap()).collect();
+    assert_eq!(paths, ["", "d", "d/f"]);
+    assert_eq!(content(&nodes, "d/f"), "a file now");
+}
+
+#[test]
 fn whiteouts_take_overlayfs_form() {
     if !privileged() {
         return;
