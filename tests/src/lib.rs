@@ -19,6 +19,7 @@ pub mod host;
 pub mod registry;
 pub mod stub;
 pub mod suite;
+pub mod surroundings;
 pub mod terminal;
 pub mod world;
 

@@ -14,6 +14,7 @@ use crate::command::{Invocation, Output};
 use crate::fixture;
 use crate::host::Traces;
 use crate::registry::Registry;
+use crate::surroundings::{appliance, is_ci, native_lacks, program, tools_lack, vm_lacks};
 use crate::world::{Mode, Shared, World};
 
 /// In which modes a case makes sense.
@@ -281,66 +282,4 @@ fn offered(mode: Mode, lacks: Option<String>) -> Result<bool> {
     ensure!(!is_ci(), "{mode} mode cannot be tested: {reason}");
     eprintln!("skipping {mode} mode: {reason}");
     Ok(false)
-}
-
-fn is_ci() -> bool {
-    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
-}
-
-fn tools_lack() -> Option<String> {
-    let missing: Vec<_> = fixture::TOOLS
-        .iter()
-        .filter(|tool| fixture::find(tool).is_none())
-        .copied()
-        .collect();
-    (!missing.is_empty()).then(|| format!("not installed: {}", missing.join(", ")))
-}
-
-fn native_lacks() -> Option<String> {
-    (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned())
-}
-
-fn vm_lacks() -> Option<String> {
-    let qemu = format!("qemu-system-{}", env::consts::ARCH);
-    if fixture::find(&qemu).is_none() {
-        return Some(format!("{qemu} is not installed"));
-    }
-    if !rustix::process::geteuid().is_root() {
-        // The images are made with the owners that their files are to have.
-        return Some("making the images needs root".to_owned());
-    }
-    let appliance = appliance().ok()?;
-    (!appliance.is_dir()).then(|| {
-        format!(
-            "no appliance in {}; `cargo run --release -p isolazi-image-builder -- build` makes it",
-            appliance.display()
-        )
-    })
-}
-
-fn appliance() -> Result<PathBuf> {
-    if let Some(named) = env::var_os("ISOLAZI_APPLIANCE") {
-        return Ok(named.into());
-    }
-    let data = dirs::data_dir().context("this user has no data folder; set XDG_DATA_HOME")?;
-    Ok(data.join("isolazi/appliance").join(env::consts::ARCH))
-}
-
-/// The program under test: `ISOLAZI_BIN`, or what cargo put beside this one.
-fn program() -> Result<PathBuf> {
-    let program = match env::var_os("ISOLAZI_BIN") {
-        Some(named) => PathBuf::from(named),
-        None => {
-            let own = env::current_exe()?;
-            let profile = own.parent().and_then(Path::parent);
-            profile.context("no target folder")?.join("isolazi")
-        }
-    };
-    let program = std::path::absolute(program)?;
-    ensure!(
-        program.is_file(),
-        "{} is not there; `cargo build -p isolazi` makes it, or name another in ISOLAZI_BIN",
-        program.display()
-    );
-    Ok(program)
 }
