@@ -15,9 +15,9 @@ const ALIGNMENT: usize = 4;
 
 /// A device number.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Device {
-    pub(crate) major: u32,
-    pub(crate) minor: u32,
+pub struct Device {
+    pub major: u32,
+    pub minor: u32,
 }
 
 /// Why something does not fit into an archive.
@@ -31,19 +31,19 @@ pub struct TooLarge {
 /// An archive being written. Names are relative, without a leading slash; a
 /// folder comes before what is in it.
 #[derive(Debug, Default)]
-pub(crate) struct Archive {
+pub struct Archive {
     bytes: Vec<u8>,
     entries: u32,
 }
 
 impl Archive {
     /// Adds a folder with these permission bits.
-    pub(crate) fn folder(&mut self, name: &str, mode: u32) {
+    pub fn folder(&mut self, name: &str, mode: u32) {
         self.entry(name, S_IFDIR | mode, 0, None);
     }
 
     /// Adds a regular file.
-    pub(crate) fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<(), TooLarge> {
+    pub fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<(), TooLarge> {
         let size = u32::try_from(content.len()).map_err(|_| TooLarge {
             name: name.to_owned(),
             bytes: content.len(),
@@ -55,12 +55,12 @@ impl Archive {
     }
 
     /// Adds a character device.
-    pub(crate) fn character_device(&mut self, name: &str, mode: u32, device: Device) {
+    pub fn character_device(&mut self, name: &str, mode: u32, device: Device) {
         self.entry(name, S_IFCHR | mode, 0, Some(device));
     }
 
     /// The finished archive.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    pub fn finish(mut self) -> Vec<u8> {
         self.entry(TRAILER, 0, 0, None);
         self.bytes
     }

@@ -18,7 +18,7 @@ mod arch;
 mod build;
 mod cache;
 mod command;
-mod cpio;
+pub mod cpio;
 mod disk;
 mod error;
 mod files;

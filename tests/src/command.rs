@@ -129,6 +129,11 @@ impl Invocation {
         Self { command, ..self }
     }
 
+    /// The bare command, for whoever wants to measure nothing but it.
+    pub fn into_command(self) -> Command {
+        self.command
+    }
+
     /// Starts it on a terminal of its own.
     pub fn on_terminal(self, rows: u16, columns: u16) -> Result<Session> {
         Session::start(&self.command, rows, columns, self.timeout)

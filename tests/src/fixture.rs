@@ -19,6 +19,7 @@ use crate::registry::Registry;
 const SCRIPT: &str = include_str!("../fixtures/make-images.sh");
 const PROBE: &str = include_str!("../fixtures/probe.rs");
 const TRUE: &str = include_str!("../fixtures/true.rs");
+const INIT: &str = include_str!("../fixtures/init.rs");
 /// Debootstrapping over a slow line included.
 const MAKING: Duration = Duration::from_secs(900);
 
@@ -64,6 +65,11 @@ pub fn storage() -> Result<PathBuf> {
 /// `true` without anything a program could do without, for the benches.
 pub fn static_true(folder: &Path) -> Result<PathBuf> {
     compile("true", TRUE, folder)
+}
+
+/// An init that says `up` and waits, for the benches.
+pub fn small_init(folder: &Path) -> Result<PathBuf> {
+    compile("init", INIT, folder)
 }
 
 /// The folder for what is slow to make.

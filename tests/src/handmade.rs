@@ -1,7 +1,9 @@
 //! Images that no builder would make, put together byte by byte.
 
 use std::fmt;
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::Result;
 use flate2::Compression;
@@ -71,6 +73,24 @@ impl Image {
         }
     }
 
+    /// Writes it as an OCI image layout (image-spec, `image-layout.md`), to be
+    /// copied elsewhere.
+    pub fn write_layout(&self, folder: &Path) -> Result<()> {
+        let blobs = folder.join("blobs/sha256");
+        fs::create_dir_all(&blobs)?;
+        let manifest = (self.digest(), self.manifest.clone());
+        for (digest, blob) in self.blobs.iter().chain([&manifest]) {
+            fs::write(blobs.join(digest.trim_start_matches("sha256:")), blob)?;
+        }
+        let index = json!({
+            "schemaVersion": 2,
+            "manifests": [descriptor(&self.media_type, &self.manifest)],
+        });
+        fs::write(folder.join("index.json"), index.to_string())?;
+        let version = json!({ "imageLayoutVersion": "1.0.0" });
+        Ok(fs::write(folder.join("oci-layout"), version.to_string())?)
+    }
+
     /// The manifest's digest.
     pub fn digest(&self) -> String {
         digest(&self.manifest)
@@ -133,6 +153,11 @@ impl Layer {
         self.entry(EntryType::Regular, name, "", content.as_bytes())
     }
 
+    /// Adds a program.
+    pub fn program(self, name: &str, content: &[u8]) -> Result<Self> {
+        self.with_mode(EntryType::Regular, name, "", content, 0o755)
+    }
+
     /// Adds a folder.
     pub fn folder(self, name: &str) -> Result<Self> {
         self.entry(EntryType::Directory, name, "", b"")
@@ -149,17 +174,23 @@ impl Layer {
     }
 
     /// Adds an entry of any kind.
-    pub fn entry(
+    pub fn entry(self, kind: EntryType, name: &str, target: &str, content: &[u8]) -> Result<Self> {
+        let mode = if kind.is_dir() { 0o755 } else { 0o644 };
+        self.with_mode(kind, name, target, content, mode)
+    }
+
+    fn with_mode(
         mut self,
         kind: EntryType,
         name: &str,
         target: &str,
         content: &[u8],
+        mode: u32,
     ) -> Result<Self> {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_size(content.len() as u64);
-        header.set_mode(if kind.is_dir() { 0o755 } else { 0o644 });
+        header.set_mode(mode);
         header.set_mtime(1_000_000_000);
         if kind.is_block_special() || kind.is_character_special() {
             header.set_device_major(8)?;

@@ -21,6 +21,7 @@ pub mod stub;
 pub mod suite;
 pub mod surroundings;
 pub mod terminal;
+pub mod wiretap;
 pub mod world;
 
 pub use command::{Invocation, Output, Running};
