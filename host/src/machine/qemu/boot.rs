@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use isolazi_protocol::Request;
-use isolazi_protocol::appliance::{DATA_TEMPLATE, INITRAMFS, VIRTIOFS_HELPER, VSOCK_HELPER};
+use isolazi_protocol::appliance::{DATA_TEMPLATE, INITRAMFS, VIRTIOFS_HELPER};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
@@ -18,6 +18,7 @@ use super::accel::{self, Accelerator};
 use super::command::{QemuConfig, arguments};
 use super::layout::Layout;
 use super::shares::Shares;
+use super::vsock::Vsock;
 use super::wire::Ready;
 use super::{dial_guest, disk, helper, initrd};
 use crate::connection::Conversation;
@@ -25,7 +26,6 @@ use crate::machine::MachineError;
 use crate::machine::appliance::{self, Appliance};
 use crate::paths::Paths;
 
-const GUEST_CID: &str = "3";
 /// A guest that is translated on a busy machine takes seconds; one that needs
 /// longer than this will not come.
 const BOOT_PATIENCE: Duration = Duration::from_secs(90);
@@ -46,7 +46,7 @@ pub(super) struct Booted {
     pub(super) pid: u32,
     pub(super) accelerator: Accelerator,
     pub(super) shares: Rc<tokio::sync::Mutex<Shares>>,
-    _vsock: Child,
+    _vsock: Vsock,
 }
 
 impl Booted {
@@ -73,18 +73,7 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
     let accelerator = accel::choose(&qemu, &kernel, &layout.probe_result()).await;
     let token = prepare_files(&appliance, layout)?;
 
-    let (device, vsock) = (
-        layout.helper_socket("vsock-device"),
-        layout.helper_socket("vsock"),
-    );
-    let _ = std::fs::remove_file(&vsock);
-    let mut bridge = Command::new(appliance.verified(VSOCK_HELPER)?);
-    bridge
-        .args(["--guest-cid", GUEST_CID])
-        .arg("--socket")
-        .arg(&device);
-    bridge.arg("--uds-path").arg(&vsock);
-    let bridge = helper::start(bridge, &device).await?;
+    let vsock = Vsock::open(&appliance, layout, u32::from_ne_bytes(random()?)).await?;
 
     let host_cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let config = QemuConfig {
@@ -92,7 +81,7 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
         kernel,
         initrd: layout.initrd(),
         disk: layout.disk(),
-        vsock: device,
+        vsock: vsock.device.clone(),
         qmp: layout.helper_socket("qmp"),
         cpus: accel::processors(accelerator, version.await, host_cpus),
         memory_mib: memory_mib(),
@@ -101,7 +90,7 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
     let mut child = start_qemu(&qemu, &config)?;
     let console = Console::follow(&mut child, &layout.console_log());
     let mut ready = Ready {
-        vsock,
+        door: vsock.door.clone(),
         token,
         boot_ms: 0,
     };
@@ -115,7 +104,7 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
         qemu: Some(child),
         accelerator,
         shares: Rc::new(tokio::sync::Mutex::new(shares)),
-        _vsock: bridge,
+        _vsock: vsock,
     };
     Ok((booted, ready))
 }
@@ -127,15 +116,20 @@ fn prepare_files(appliance: &Appliance, layout: &Layout) -> Result<[u8; 32], Mac
         let template = appliance.verified(DATA_TEMPLATE)?;
         disk::ensure(&disk, || File::open(&template)).map_err(MachineError::io("create", &disk))?;
     }
-    let mut token = [0; 32];
-    let random = Path::new("/dev/urandom");
-    File::open(random)
-        .and_then(|mut file| file.read_exact(&mut token))
-        .map_err(MachineError::io("read", random))?;
+    let token = random()?;
     let archive = appliance.verified(INITRAMFS)?;
     let target = layout.initrd();
     initrd::write(&target, &archive, &token).map_err(MachineError::io("write", &target))?;
     Ok(token)
+}
+
+fn random<const COUNT: usize>() -> Result<[u8; COUNT], MachineError> {
+    let mut bytes = [0; COUNT];
+    let source = Path::new("/dev/urandom");
+    File::open(source)
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(MachineError::io("read", source))?;
+    Ok(bytes)
 }
 
 /// A quarter of the host's memory, within reason. Only what the guest touches

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::accel::Accelerator;
+use super::vsock::Device;
 
 /// What QEMU is told to run.
 #[derive(Debug, Clone)]
@@ -12,8 +13,7 @@ pub(super) struct QemuConfig {
     pub(super) kernel: PathBuf,
     pub(super) initrd: PathBuf,
     pub(super) disk: PathBuf,
-    /// Where vhost-device-vsock listens for QEMU.
-    pub(super) vsock: PathBuf,
+    pub(super) vsock: Device,
     pub(super) qmp: PathBuf,
     pub(super) cpus: usize,
     pub(super) memory_mib: u64,
@@ -60,8 +60,15 @@ pub(super) fn arguments(config: &QemuConfig) -> Vec<OsString> {
     line.path("-drive", "file=", &config.disk)
         .append(",if=none,id=data,format=raw,discard=unmap,cache=writeback");
     line.words("-device virtio-blk-pci,drive=data");
-    line.path("-chardev", "socket,id=vsock,path=", &config.vsock);
-    line.words("-device vhost-user-vsock-pci,chardev=vsock");
+    match &config.vsock {
+        Device::Kernel { cid } => {
+            line.option("-device", format!("vhost-vsock-pci,guest-cid={cid}"));
+        }
+        Device::VhostUser { socket } => {
+            line.path("-chardev", "socket,id=vsock,path=", socket);
+            line.words("-device vhost-user-vsock-pci,chardev=vsock");
+        }
+    }
     line.option("-device", format!("pcie-pci-bridge,id={HOTPLUG_BUS}"));
     line.option(
         "-device",
@@ -112,7 +119,9 @@ mod tests {
             kernel: "/a/vmlinux".into(),
             initrd: "/m/boot.cpio".into(),
             disk: "/m,x/data.img".into(),
-            vsock: "/m/run/vsock-device.sock".into(),
+            vsock: Device::VhostUser {
+                socket: "/m/run/vsock-device.sock".into(),
+            },
             qmp: "/m/run/qmp.sock".into(),
             cpus: 2,
             memory_mib: 1024,
@@ -135,6 +144,20 @@ mod tests {
         assert!(value_after("-netdev").is_empty());
         assert_eq!(value_after("-device").len(), 6);
         assert!(value_after("-sandbox")[0].contains("spawn=deny"));
+    }
+
+    #[test]
+    fn the_kernels_vsock_needs_no_helper() {
+        let config = QemuConfig {
+            vsock: Device::Kernel { cid: 77 },
+            ..config()
+        };
+        let words: Vec<_> = arguments(&config)
+            .into_iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        assert!(words.contains(&"vhost-vsock-pci,guest-cid=77".to_owned()));
+        assert!(!words.iter().any(|word| word.contains("vhost-user-vsock")));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  command ──► supervisor.sock ──► supervisor ─┬─► QEMU ──► guest
-//!     │          where is the agent?           ├─► vhost-device-vsock
+//!     │          where is the agent?           ├─► vhost-device-vsock, where the kernel has no vsock
 //!     │          share this folder             └─► virtiofsd, one a folder
 //!     └──────► vsock (unix socket or AF_VSOCK) ─────────► agent
 //! ```
@@ -20,6 +20,7 @@ mod layout;
 mod qmp;
 mod shares;
 mod supervisor;
+mod vsock;
 mod wire;
 
 use std::path::Path;
@@ -27,7 +28,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use isolazi_protocol::{AGENT_VSOCK_PORT, BindSource, Token};
+use isolazi_protocol::{BindSource, Token};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -209,35 +210,8 @@ impl Machine for Qemu {
 
 /// Connects to the agent of a guest that is ready.
 async fn dial_guest(ready: &Ready) -> Result<Dialed, MachineError> {
-    let path = &ready.vsock;
-    let mut stream = UnixStream::connect(path)
-        .await
-        .map_err(MachineError::io("reach the agent at", path))?;
-    let hello = format!("CONNECT {AGENT_VSOCK_PORT}\n");
-    let accepted = async {
-        stream.write_all(hello.as_bytes()).await?;
-        read_acceptance(&mut stream).await
-    };
-    accepted
-        .await
-        .map_err(MachineError::io("reach the agent at", path))?;
     Ok(Dialed {
-        stream: Box::new(stream),
+        stream: ready.door.dial().await?,
         token: Some(Token(ready.token)),
     })
-}
-
-/// Reads `OK <port>\n`, and not a byte more.
-async fn read_acceptance(stream: &mut UnixStream) -> std::io::Result<()> {
-    use tokio::io::AsyncReadExt;
-    const LONGEST: usize = 32;
-    let mut line = Vec::with_capacity(LONGEST);
-    while line.len() < LONGEST {
-        match stream.read_u8().await? {
-            b'\n' if line.starts_with(b"OK") => return Ok(()),
-            b'\n' => break,
-            byte => line.push(byte),
-        }
-    }
-    Err(std::io::ErrorKind::ConnectionRefused.into())
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::vsock::Door;
 use crate::machine::MachineError;
 
 /// A command's question.
@@ -51,8 +52,8 @@ impl Answer {
 /// How to reach the agent of a running machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
-    /// Unix socket that leads to the guest's vsock.
-    pub vsock: PathBuf,
+    /// Leads to the guest.
+    pub door: Door,
     /// What the agent wants to be shown.
     pub token: [u8; 32],
     /// Milliseconds from QEMU's start to the agent's first answer.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use isolazi_tests::command::{same, tool};
+use isolazi_tests::wiretap::Wiretap;
 use isolazi_tests::{Case, Invocation, World};
 
 pub(super) fn all() -> Vec<Case> {
@@ -25,6 +26,7 @@ pub(super) fn all() -> Vec<Case> {
             containers_and_images_outlive_the_machine,
             two_starts_make_one_machine,
             an_unprivileged_user_has_it_all,
+            a_container_takes_few_round_trips,
         ],
     }
 }
@@ -244,6 +246,21 @@ fn two_starts_make_one_machine(world: &World) -> Result<()> {
     let root = world.root().display().to_string();
     let machines = tool("pgrep", ["-c", "-f", &format!("qemu-system.*{root}")])?;
     same("machines", &machines.trim(), &"1")
+}
+
+fn a_container_takes_few_round_trips(world: &World) -> Result<()> {
+    let run = || world.run(["echo", "it runs"]).output()?.success();
+    run()?;
+    let socket = world.root().join("machine/run/vsock.sock");
+    if !socket.exists() {
+        eprintln!("skipped: this host's kernel has a vsock, which cannot be listened in on");
+        return Ok(());
+    }
+    let tap = Wiretap::on(&socket)?;
+    run()?;
+    let trips = tap.round_trips_until(b"it runs");
+    ensure!(trips.is_some_and(|trips| trips <= 3), "{trips:?}");
+    Ok(())
 }
 
 fn an_unprivileged_user_has_it_all(world: &World) -> Result<()> {
