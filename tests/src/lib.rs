@@ -16,6 +16,7 @@ pub mod command;
 pub mod fixture;
 pub mod handmade;
 pub mod host;
+pub mod output;
 pub mod registry;
 pub mod stub;
 pub mod suite;
@@ -24,6 +25,7 @@ pub mod terminal;
 pub mod wiretap;
 pub mod world;
 
-pub use command::{Invocation, Output, Running};
+pub use command::{Invocation, Running};
+pub use output::Output;
 pub use suite::{Case, Scope, Suite};
 pub use world::{Container, Mode, World};

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 
-use crate::command::{Invocation, Output};
+use crate::command::Invocation;
 use crate::fixture;
 use crate::host::Traces;
+use crate::output::Output;
 use crate::registry::Registry;
 use crate::surroundings::{appliance, is_ci, native_lacks, program, tools_lack, vm_lacks};
 use crate::world::{Mode, Shared, World};

@@ -8,8 +8,18 @@ use cgroups_rs::pid::PidController;
 use super::{Hierarchy, devices};
 use crate::launch::plan::CgroupPlan;
 
+/// Controllers of v2 that tell what a container uses also where it has no
+/// limit. (Those of v1 always do.)
+const ACCOUNTING: [&str; 3] = ["memory", "cpu", "io"];
+
 /// Sets all of the plan's limits, and says of each that could not be.
 pub(super) fn set(hierarchies: &[Hierarchy], plan: &CgroupPlan, warnings: &mut Vec<String>) {
+    if let Some(unified) = hierarchies.iter().find(|it| it.is_unified()) {
+        for controller in ACCOUNTING {
+            // A machine without it has nothing to tell.
+            enable(&unified.folder, controller);
+        }
+    }
     let mut note = |what: &str, done: Result<(), String>| {
         if let Err(why) = done {
             warnings.push(format!("{what} does not apply: {why}"));

@@ -72,12 +72,14 @@ impl From<StoreError> for WireError {
             }
             StoreError::NotFound(_) => Self::new(ErrorCode::NotFound, error.to_string()),
             StoreError::Io { source, .. } => {
-                let code = match source.kind() {
-                    io::ErrorKind::StorageFull => ErrorCode::StorageFull,
-                    io::ErrorKind::PermissionDenied => ErrorCode::Permission,
-                    _ => ErrorCode::Internal,
+                let (code, hint) = match source.kind() {
+                    io::ErrorKind::StorageFull => {
+                        (ErrorCode::StorageFull, "; free some space and try again")
+                    }
+                    io::ErrorKind::PermissionDenied => (ErrorCode::Permission, ""),
+                    _ => (ErrorCode::Internal, ""),
                 };
-                Self::new(code, format!("{error}: {source}"))
+                Self::new(code, format!("{error}: {source}{hint}"))
             }
         }
     }

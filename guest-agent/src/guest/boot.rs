@@ -13,7 +13,7 @@ use nix::mount::{MsFlags, mount};
 
 use super::DATA_ROOT;
 use super::error::GuestError;
-use crate::sys::guest::bring_up_loopback;
+use crate::sys::loopback;
 
 /// Folder that the root moves through on its way.
 const NEW_ROOT: &str = "/.root";
@@ -143,8 +143,8 @@ pub(super) fn configure(hostname: &str) {
     if let Err(error) = nix::unistd::sethostname(hostname) {
         eprintln!("isolazi: cannot set the host name: {error}");
     }
-    if let Err(error) = bring_up_loopback() {
-        eprintln!("isolazi: cannot bring up loopback: {error}");
+    if let Err(errno) = loopback::bring_up() {
+        eprintln!("isolazi: cannot bring up loopback: {errno}");
     }
     for (name, value) in SYSCTLS {
         match fs::write(Path::new("/proc/sys").join(name), value) {

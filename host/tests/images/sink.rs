@@ -200,16 +200,20 @@ async fn layers_come_from_the_store_without_a_registry() {
     engine.assert_has(&image);
 }
 
+/// Flips a bit in the middle.
+fn damage(blob: &std::path::Path) {
+    let mut bytes = std::fs::read(blob).unwrap();
+    bytes[5000] ^= 1;
+    std::fs::write(blob, &bytes).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_blob_never_reaches_the_engine_and_is_mended_by_a_pull() {
     let image = image();
     let server = Server::serving(&image).await;
     let (home, reference) = (Home::new(), server.reference("app:1"));
     let stored = home.pull(&reference).await.unwrap();
-    let path = home.store.blob_path(&stored.layers[0].digest);
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[5000] ^= 1;
-    std::fs::write(&path, &bytes).unwrap();
+    damage(&home.store.blob_path(&stored.layers[0].digest));
 
     let engine = Arc::new(Engine::default());
     let progress = Arc::new(NoProgress);
@@ -229,10 +233,7 @@ async fn a_pull_mends_a_damaged_blob_by_itself() {
     let server = Server::serving(&image).await;
     let (home, reference) = (Home::new(), server.reference("app:1"));
     let stored = home.pull(&reference).await.unwrap();
-    let path = home.store.blob_path(&stored.layers[0].digest);
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[5000] ^= 1;
-    std::fs::write(&path, &bytes).unwrap();
+    damage(&home.store.blob_path(&stored.layers[0].digest));
     let engine = Arc::new(Engine::default());
     home.pull_into(&reference, engine.sink()).await.unwrap();
     engine.assert_has(&image);
