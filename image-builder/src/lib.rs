@@ -8,7 +8,7 @@
 //!  crates.io ───────► helpers ────┘  it is made of              a whole
 //! ```
 //!
-//! [`build()`] is the only entry. It makes what is missing, so that a second
+//! [`build()`] makes what is missing, so that a second
 //! run with nothing changed does little more than compare hashes.
 
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@ mod disk;
 mod error;
 mod files;
 mod helpers;
+mod hypervisor;
 mod initramfs;
 mod kernel;
 mod output;
@@ -32,4 +33,5 @@ mod tools;
 pub use arch::{Arch, UnknownArch};
 pub use build::{Built, Options, build, default_output};
 pub use error::BuildError;
+pub use hypervisor::ensure_hypervisor;
 pub use progress::Progress;

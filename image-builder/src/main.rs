@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use isolazi_image_builder::{Arch, Options, build};
+use isolazi_image_builder::{Arch, Options, build, ensure_hypervisor};
 
 /// Builds the appliance: the kernel, agent and disk that `isolazi --vm` boots
 #[derive(Parser)]
@@ -18,6 +18,8 @@ struct Cli {
 enum Command {
     /// Build what is missing or has changed
     Build(BuildArgs),
+    /// Install the hypervisor that boots the appliance, where it is missing
+    Hypervisor,
 }
 
 #[derive(Args)]
@@ -39,18 +41,27 @@ struct BuildArgs {
 }
 
 fn main() -> ExitCode {
-    let Command::Build(args) = Cli::parse().command;
-    let options = Options {
-        arch: args.arch,
-        output: args.output,
-        kernel_source: args.kernel_source,
-        cache: args.cache,
+    let mut tell = |line: &str| eprintln!("{line}");
+    let result = match Cli::parse().command {
+        Command::Build(args) => build(&args.into(), &mut tell).map(drop),
+        Command::Hypervisor => ensure_hypervisor(&mut tell),
     };
-    match build(&options, &mut |line| eprintln!("{line}")) {
-        Ok(_) => ExitCode::SUCCESS,
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("isolazi-image-builder: {}", chain(&error));
             ExitCode::FAILURE
+        }
+    }
+}
+
+impl From<BuildArgs> for Options {
+    fn from(args: BuildArgs) -> Self {
+        Self {
+            arch: args.arch,
+            output: args.output,
+            kernel_source: args.kernel_source,
+            cache: args.cache,
         }
     }
 }

@@ -101,7 +101,7 @@ pub(crate) async fn dispatch(cli: Cli) -> (u8, Result<u8>) {
 
 async fn carry_out(context: Context, command: Command) -> Result<u8> {
     if context.vm && matches!(command, Command::Run(_) | Command::Pull(_)) {
-        setup::ensure_appliance(&context.paths).await?;
+        setup::ensure_machine(&context.paths).await?;
     }
     match command {
         Command::Run(args) => return run::run(&context, &args).await,

@@ -1,43 +1,55 @@
 //! What `--vm` needs and a fresh machine does not have: the appliance, which a
-//! checkout builds on first use.
+//! checkout builds on first use, and the hypervisor.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::machine::MachineError;
 use crate::machine::appliance::{self, Appliance};
+use crate::machine::{MachineError, qemu};
 use crate::output;
 use crate::paths::Paths;
 
 /// The checkout that this program was built in.
 const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Builds the appliance where none is installed that fits this program.
-pub(super) async fn ensure_appliance(paths: &Paths) -> Result<()> {
+/// Builds the appliance where none is installed that fits this program, and
+/// installs the hypervisor where it is missing. Whoever names an appliance
+/// (`ISOLAZI_APPLIANCE`) looks after both.
+pub(super) async fn ensure_machine(paths: &Paths) -> Result<()> {
     let folder = appliance::folder(paths);
-    let reason = match Appliance::open(&folder) {
-        Ok(_) => return Ok(()),
-        Err(error @ (MachineError::NoAppliance(_) | MachineError::BadAppliance { .. })) => error,
-        Err(error) => return Err(error.into()),
-    };
-    let checkout = Path::new(CHECKOUT);
     let named = std::env::var_os(appliance::LOCATION_VARIABLE).is_some();
-    if named || !checkout.join("image-builder/Cargo.toml").exists() {
-        return Err(reason.into());
+    let checkout = Path::new(CHECKOUT);
+    let can_build = !named && checkout.join("image-builder/Cargo.toml").exists();
+    match Appliance::open(&folder) {
+        Ok(_) => {}
+        Err(MachineError::NoAppliance(_) | MachineError::BadAppliance { .. }) if can_build => {
+            output::progress(
+                "Building the virtual machine's kernel and agent, which is needed once and takes some minutes",
+            );
+            let arguments = ["build".as_ref(), "--output".as_ref(), folder.as_os_str()];
+            run_builder(checkout, &arguments, "the appliance could not be built").await?;
+        }
+        Err(error) => return Err(error.into()),
     }
-    output::progress(
-        "Building the virtual machine's kernel and agent, which is needed once and takes some minutes",
-    );
+    if can_build && qemu::find_program(&qemu::program()).is_none() {
+        let failure = "QEMU could not be installed";
+        run_builder(checkout, &["hypervisor".as_ref()], failure).await?;
+    }
+    Ok(())
+}
+
+async fn run_builder(checkout: &Path, arguments: &[&OsStr], failure: &str) -> Result<()> {
     let status = tokio::process::Command::new("cargo")
-        .args("run --release --quiet --package isolazi-image-builder -- build --output".split(' '))
-        .arg(&folder)
+        .args("run --release --quiet --package isolazi-image-builder --".split(' '))
+        .args(arguments)
         .current_dir(checkout)
         .status()
         .await
-        .context("cannot run cargo to build the appliance")?;
+        .context("cannot run cargo to set the virtual machine up")?;
     match status.success() {
         true => Ok(()),
-        false => bail!("the appliance could not be built; the lines above say why"),
+        false => bail!("{failure}; the lines above say why"),
     }
 }

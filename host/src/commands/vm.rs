@@ -5,14 +5,14 @@ use anyhow::Result;
 use crate::cli::VmCommand;
 use crate::commands::{Context, setup};
 use crate::machine::appliance::{self, Appliance};
-use crate::machine::qemu::{MachineState, Qemu};
+use crate::machine::qemu::{self, MachineState, Qemu};
 use crate::output;
 
 pub(super) async fn vm(context: &Context, command: VmCommand) -> Result<()> {
     let machine = Qemu::new(&context.paths)?;
     match command {
         VmCommand::Start => {
-            setup::ensure_appliance(&context.paths).await?;
+            setup::ensure_machine(&context.paths).await?;
             let ready = machine.start().await?;
             output::result(format!(
                 "running (agent answered {} ms after QEMU's start)",
@@ -51,8 +51,8 @@ fn status(state: &MachineState) {
             }
         }
     }
-    let program = format!("qemu-system-{}", std::env::consts::ARCH);
-    match crate::machine::qemu::find_program(&program) {
+    let program = qemu::program();
+    match qemu::find_program(&program) {
         Some(path) => output::result(format!("hypervisor:  {}", path.display())),
         None => output::result(format!(
             "hypervisor:  {program} is not installed (Debian, Ubuntu: apt-get install qemu-system-x86)"

@@ -66,7 +66,7 @@ impl Booted {
 /// Boots the machine and waits for its agent.
 pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Ready), MachineError> {
     let appliance = Appliance::open(&appliance::folder(paths))?;
-    let program = format!("qemu-system-{}", std::env::consts::ARCH);
+    let program = super::program();
     let qemu = helper::find(&program).ok_or(MachineError::NoHypervisor(program))?;
     let version = accel::version(&qemu);
     let kernel = appliance.kernel()?;

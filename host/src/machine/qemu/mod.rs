@@ -48,6 +48,11 @@ use wire::{Answer, Ask};
 const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(5);
 
+/// The name of QEMU's program for this processor.
+pub fn program() -> String {
+    format!("qemu-system-{}", std::env::consts::ARCH)
+}
+
 /// The QEMU machine of a data root.
 #[derive(Debug)]
 pub struct Qemu {
