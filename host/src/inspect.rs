@@ -3,7 +3,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use isolazi_protocol::{BindMount, ContainerDetail, ContainerState, Isolation};
+use isolazi_protocol::{BindMount, ContainerDetail, ContainerState, Isolation, RestartPolicy};
 use serde_json::{Value, json};
 
 /// The JSON object that `isolazi inspect` prints.
@@ -35,6 +35,7 @@ pub fn container(detail: &ContainerDetail, isolation: Isolation) -> Value {
             "NetworkMode": spec.network,
             "SeccompProfile": spec.seccomp,
             "PidsLimit": spec.resources.pids_limit,
+            "RestartPolicy": restart_policy(spec.restart),
         },
         "Mounts": spec.mounts.iter().map(mount).collect::<Vec<_>>(),
         "LogPath": format!("{}/container.log", detail.directory),
@@ -47,11 +48,18 @@ fn state(state: &ContainerState) -> Value {
         ContainerState::Running { pid, started_at } => {
             ("running", *pid, 0, Some(*started_at), None, None)
         }
+        ContainerState::Paused { pid, started_at } => {
+            ("paused", *pid, 0, Some(*started_at), None, None)
+        }
+        ContainerState::Restarting {
+            code, finished_at, ..
+        } => ("restarting", 0, *code, None, Some(*finished_at), None),
         ContainerState::Exited {
             code,
             started_at,
             finished_at,
             error,
+            ..
         } => (
             "exited",
             0,
@@ -63,13 +71,27 @@ fn state(state: &ContainerState) -> Value {
     };
     json!({
         "Status": status,
-        "Running": status == "running",
+        // As Docker has it, what is paused or restarting runs.
+        "Running": state.is_active(),
+        "Paused": status == "paused",
+        "Restarting": status == "restarting",
         "Pid": pid,
         "ExitCode": code,
         "Error": error.unwrap_or_default(),
         "StartedAt": started.map(time),
         "FinishedAt": finished.map(time),
     })
+}
+
+/// Docker's `HostConfig.RestartPolicy`.
+fn restart_policy(policy: RestartPolicy) -> Value {
+    let (name, most) = match policy {
+        RestartPolicy::No => ("no", 0),
+        RestartPolicy::OnFailure { most } => ("on-failure", most),
+        RestartPolicy::Always => ("always", 0),
+        RestartPolicy::UnlessStopped => ("unless-stopped", 0),
+    };
+    json!({ "Name": name, "MaximumRetryCount": most })
 }
 
 fn mount(mount: &BindMount) -> Value {

@@ -12,13 +12,16 @@
 pub mod cli;
 mod commands;
 pub mod connection;
+pub mod detach;
 pub mod engine;
 pub mod image;
 pub mod inspect;
 pub mod machine;
+pub mod moment;
 pub mod output;
 pub mod paths;
 pub mod resolv;
+pub mod revive;
 pub mod session;
 pub mod spec;
 #[cfg(unix)]

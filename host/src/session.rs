@@ -19,6 +19,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::connection::{Conversation, ConversationError, Incoming, Listener, Speaker};
+use crate::detach::{DetachKeys, Watch};
 use crate::terminal::{self, RawMode, Signalled, Signals};
 
 /// Read from standard input at once at the most.
@@ -31,12 +32,23 @@ const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
 /// How to attach.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Attach {
     /// Pass standard input on.
     pub stdin: bool,
     /// The process has a terminal.
     pub tty: bool,
+    /// Keys that leave the terminal.
+    pub detach: DetachKeys,
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The process ended with this status.
+    Exited(i32),
+    /// The user left it running.
+    Detached,
 }
 
 /// Why a session ended before the process did.
@@ -57,8 +69,8 @@ pub enum SessionError {
 }
 
 /// Passes everything between the user and the process, until the process has
-/// ended; returns its exit status.
-pub async fn attach(conversation: Conversation, how: Attach) -> Result<i32, SessionError> {
+/// ended or the user leaves it.
+pub async fn attach(conversation: Conversation, how: &Attach) -> Result<Ended, SessionError> {
     let mut signals = Signals::new().map_err(SessionError::Terminal)?;
     let _raw = match how.tty && how.stdin {
         true => RawMode::enter().map_err(SessionError::Terminal)?,
@@ -70,10 +82,13 @@ pub async fn attach(conversation: Conversation, how: Attach) -> Result<i32, Sess
     let mut outputs = tokio::spawn(pass_output(listener, Arc::clone(&window), passed_on));
     let mut speaker = speaker;
     let mut input = how.stdin.then(|| Input::start(window));
+    let mut watch = (how.tty && how.stdin).then(|| Watch::new(&how.detach));
     let mut interrupts = 0;
     loop {
         tokio::select! {
-            ended = &mut outputs => return ended.unwrap_or(Err(SessionError::GivenUp)),
+            ended = &mut outputs => {
+                return ended.unwrap_or(Err(SessionError::GivenUp)).map(Ended::Exited);
+            }
             signalled = signals.next() => {
                 if !how.tty && matches!(signalled, Signalled::Forward(SIGINT | SIGTERM)) {
                     interrupts += 1;
@@ -90,7 +105,19 @@ pub async fn attach(conversation: Conversation, how: Attach) -> Result<i32, Sess
             }
             bytes = next_input(&mut input) => {
                 let ended = bytes.is_empty();
-                let sent = speaker.data(StreamId::Stdin, bytes).await;
+                let (bytes, detached) = match &mut watch {
+                    Some(watch) if !ended => watch.pass(&bytes),
+                    _ => (bytes, false),
+                };
+                // An empty piece would end the input.
+                let sent = match bytes.is_empty() && !ended {
+                    true => Ok(()),
+                    false => speaker.data(StreamId::Stdin, bytes).await,
+                };
+                if detached {
+                    outputs.abort();
+                    return Ok(Ended::Detached);
+                }
                 if ended || sent.is_err() {
                     input = None;
                 }

@@ -59,6 +59,7 @@ pub fn container(image: &Image, args: &RunArgs, surroundings: Surroundings) -> C
         seccomp: SeccompProfile::Default,
         resources: Resources::default(),
         resolv_conf: surroundings.resolv_conf,
+        restart: args.life.restart,
     }
 }
 

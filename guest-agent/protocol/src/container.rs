@@ -32,6 +32,9 @@ pub struct ContainerSpec {
     pub resources: Resources,
     /// Content of the container's `/etc/resolv.conf`.
     pub resolv_conf: String,
+    /// What to do when its first process ends.
+    #[serde(default)]
+    pub restart: RestartPolicy,
 }
 
 /// The image a container was made from, as people named it and as content.
@@ -154,6 +157,37 @@ impl Default for Resources {
     }
 }
 
+/// Whether a container is started again when its first process ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// It stays ended.
+    #[default]
+    No,
+    /// Where its status is not 0, at most so many times; 0 is without end.
+    OnFailure {
+        /// Most restarts in a row.
+        most: u32,
+    },
+    /// Always, and when its machine boots.
+    Always,
+    /// As `Always`, but not at boot where a user had stopped it.
+    UnlessStopped,
+}
+
+impl RestartPolicy {
+    /// Whether a container in `state` is to be started when its machine has booted.
+    pub fn brings_back(self, state: &ContainerState) -> bool {
+        let stopped = matches!(state, ContainerState::Exited { stopped: true, .. });
+        let ended = matches!(state, ContainerState::Exited { .. });
+        match self {
+            Self::No | Self::OnFailure { .. } => false,
+            Self::Always => ended,
+            Self::UnlessStopped => ended && !stopped,
+        }
+    }
+}
+
 /// Where a container is in its life (runtime-spec `state`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -167,6 +201,22 @@ pub enum ContainerState {
         /// When it started: nanoseconds since the Unix epoch.
         started_at: u64,
     },
+    /// Its processes are suspended.
+    Paused {
+        /// As above.
+        pid: i32,
+        /// As above.
+        started_at: u64,
+    },
+    /// Its first process ended, and its restart policy starts it again soon.
+    Restarting {
+        /// Status of the end.
+        code: i32,
+        /// So many restarts in a row so far.
+        restarts: u32,
+        /// When it ended, as above.
+        finished_at: u64,
+    },
     /// Its first process ended, or never could start.
     Exited {
         /// Exit status, 128+n where signal n ended it.
@@ -177,7 +227,22 @@ pub enum ContainerState {
         finished_at: u64,
         /// Why it could not start or was given up, in one line.
         error: Option<String>,
+        /// A user had it stopped.
+        #[serde(default)]
+        stopped: bool,
     },
+}
+
+impl ContainerState {
+    /// Whether its first process exists, suspended or not.
+    pub fn has_process(&self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Paused { .. })
+    }
+
+    /// Whether something takes care of it: it runs, or is about to again.
+    pub fn is_active(&self) -> bool {
+        self.has_process() || matches!(self, Self::Restarting { .. })
+    }
 }
 
 /// How a container is kept apart from the host.
@@ -222,4 +287,26 @@ pub struct ContainerDetail {
     pub spec: ContainerSpec,
     /// The container's folder, in the agent's file system.
     pub directory: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_brings_back_what_is_to_come_back() {
+        use RestartPolicy::{Always, No, OnFailure, UnlessStopped};
+        let exited = |stopped| ContainerState::Exited {
+            code: 137,
+            started_at: Some(2),
+            finished_at: 3,
+            error: None,
+            stopped,
+        };
+        let (ended, stopped) = (exited(false), exited(true));
+        assert!(Always.brings_back(&ended) && Always.brings_back(&stopped));
+        assert!(UnlessStopped.brings_back(&ended) && !UnlessStopped.brings_back(&stopped));
+        assert!(!No.brings_back(&ended) && !OnFailure { most: 0 }.brings_back(&ended));
+        assert!(!Always.brings_back(&ContainerState::Created));
+    }
 }

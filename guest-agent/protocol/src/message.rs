@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContainerDetail, ContainerId, ContainerSpec, ContainerSummary, Digest, ExecSpec, WindowSize,
-    WireError,
+    BindSource, ContainerDetail, ContainerId, ContainerSpec, ContainerSummary, Digest, ExecSpec,
+    RestartPolicy, WindowSize, WireError,
 };
 
 /// A secret that the host gives to the guest at boot and shows in every
@@ -112,6 +112,8 @@ pub enum Request {
         container: String,
         /// Keep going until the container ends.
         follow: bool,
+        /// Which lines.
+        wanted: LogRange,
     },
     /// Send the stop signal, then SIGKILL after the timeout. Answered by
     /// [`Reply::Done`] once the container has ended.
@@ -131,6 +133,79 @@ pub enum Request {
     /// Write everything to disk and power the guest off. Answered by
     /// [`Reply::Done`] just before; refused natively.
     Shutdown,
+    /// Create a container without starting it. Answered by
+    /// [`Event::Created`] and [`Reply::Done`].
+    Create {
+        /// The container.
+        spec: Box<ContainerSpec>,
+    },
+    /// Start a container that does not run; then as [`Request::Run`]. One that
+    /// runs already is attached to, where asked for, and is no error.
+    Start {
+        /// Id, id prefix or name.
+        container: String,
+        /// Stay for its output.
+        attach: bool,
+        /// Where the sources of its mounts are by now, in the order of
+        /// [`ContainerSpec::mounts`]; empty where they are as they were.
+        sources: Vec<BindSource>,
+    },
+    /// Stay with the first process of a running container; then as
+    /// [`Request::Run`] from [`Event::Started`] on.
+    Attach {
+        /// Id, id prefix or name.
+        container: String,
+    },
+    /// Send a signal to the first process. Answered by [`Reply::Done`].
+    Kill {
+        /// Id, id prefix or name.
+        container: String,
+        /// By name or number.
+        signal: String,
+    },
+    /// Answered by [`Event::Exited`] and [`Reply::Done`] once the container
+    /// does not run.
+    Wait {
+        /// Id, id prefix or name.
+        container: String,
+    },
+    /// Suspend every process of a container. Answered by [`Reply::Done`].
+    Pause {
+        /// Id, id prefix or name.
+        container: String,
+    },
+    /// Let them go on. Answered by [`Reply::Done`].
+    Unpause {
+        /// Id, id prefix or name.
+        container: String,
+    },
+    /// Give a container another name. Answered by [`Reply::Done`].
+    Rename {
+        /// Id, id prefix or name.
+        container: String,
+        /// The new name.
+        name: String,
+    },
+    /// Change the restart policy. Answered by [`Reply::Done`].
+    Update {
+        /// Id, id prefix or name.
+        container: String,
+        /// The new policy.
+        restart: RestartPolicy,
+    },
+}
+
+/// Which part of a log is wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRange {
+    /// Only so many lines before the present end.
+    pub tail: Option<u64>,
+    /// Only lines written at or after this: nanoseconds since the Unix epoch.
+    pub since: Option<u64>,
+    /// Only lines written before this, as above.
+    pub until: Option<u64>,
+    /// When each line was written comes before it.
+    pub timestamps: bool,
 }
 
 /// What the host says within an attach session, or while it reads a log.

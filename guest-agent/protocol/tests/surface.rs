@@ -65,10 +65,11 @@ fn spec() -> ContainerSpec {
         seccomp: SeccompProfile::Default,
         resources: Resources { pids_limit: 5 },
         resolv_conf: "nameserver 192.0.2.1\n".to_owned(),
+        restart: RestartPolicy::OnFailure { most: 3 },
     }
 }
 
-fn states() -> [ContainerState; 3] {
+fn states() -> [ContainerState; 5] {
     [
         ContainerState::Created,
         ContainerState::Running {
@@ -80,6 +81,16 @@ fn states() -> [ContainerState; 3] {
             started_at: Some(8),
             finished_at: 9,
             error: Some("e".to_owned()),
+            stopped: true,
+        },
+        ContainerState::Paused {
+            pid: 7,
+            started_at: 8,
+        },
+        ContainerState::Restarting {
+            code: 1,
+            restarts: 2,
+            finished_at: 9,
         },
     ]
 }
@@ -114,6 +125,12 @@ fn requests() -> Vec<Request> {
         Request::Logs {
             container: name(),
             follow: true,
+            wanted: LogRange {
+                tail: Some(10),
+                since: None,
+                until: Some(9),
+                timestamps: true,
+            },
         },
         Request::Stop {
             container: name(),
@@ -124,6 +141,30 @@ fn requests() -> Vec<Request> {
             force: true,
         },
         Request::Shutdown,
+        Request::Create {
+            spec: Box::new(spec()),
+        },
+        Request::Start {
+            container: name(),
+            attach: true,
+            sources: vec![BindSource::Path("/p".to_owned())],
+        },
+        Request::Attach { container: name() },
+        Request::Kill {
+            container: name(),
+            signal: "HUP".to_owned(),
+        },
+        Request::Wait { container: name() },
+        Request::Pause { container: name() },
+        Request::Unpause { container: name() },
+        Request::Rename {
+            container: name(),
+            name: "other".to_owned(),
+        },
+        Request::Update {
+            container: name(),
+            restart: RestartPolicy::UnlessStopped,
+        },
     ]
 }
 

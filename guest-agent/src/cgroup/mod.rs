@@ -19,6 +19,7 @@
 //! limit is better than none, as long as its user knows.
 
 pub mod devices;
+mod freeze;
 mod limits;
 mod place;
 mod remove;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 
 use crate::launch::plan::CgroupPlan;
 
+pub use freeze::freeze;
 pub use remove::{RemoveError, remove};
 
 /// A container's folder in one hierarchy.

@@ -97,13 +97,13 @@ impl ContainerDir {
     /// has lost its shim is put right on the way.
     pub fn state(&self) -> io::Result<ContainerState> {
         let state = self.stored_state()?;
-        if !matches!(state, ContainerState::Running { .. }) || self.is_alive() {
+        if !state.is_active() || self.is_alive() {
             return Ok(state);
         }
         // The shim may have ended properly between the two looks.
         match self.stored_state()? {
-            ContainerState::Running { started_at, .. } => self.bury(started_at),
-            settled => Ok(settled),
+            settled if !settled.is_active() => Ok(settled),
+            lost => self.bury(&lost),
         }
     }
 
@@ -155,7 +155,7 @@ impl ContainerDir {
 
     /// Records the end of a container whose shim was killed: its processes
     /// died with the shim, its mounts with them; the cgroup is left to remove.
-    fn bury(&self, started_at: u64) -> io::Result<ContainerState> {
+    fn bury(&self, lost: &ContainerState) -> io::Result<ContainerState> {
         let Some(_lock) = self.lock()? else {
             return self.stored_state();
         };
@@ -163,11 +163,18 @@ impl ContainerDir {
             // What cannot be removed now is tried again when the container is removed.
             crate::launch::cleanup(&plan);
         }
+        let (code, started_at) = match lost {
+            ContainerState::Running { started_at, .. }
+            | ContainerState::Paused { started_at, .. } => (KILLED, Some(*started_at)),
+            ContainerState::Restarting { code, .. } => (*code, None),
+            _ => (KILLED, None),
+        };
         let state = ContainerState::Exited {
-            code: KILLED,
-            started_at: Some(started_at),
+            code,
+            started_at,
             finished_at: now(),
             error: Some("its supervising process was killed".to_owned()),
+            stopped: false,
         };
         self.set_state(&state, true)?;
         Ok(state)

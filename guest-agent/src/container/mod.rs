@@ -19,6 +19,7 @@
 //! ```
 
 mod files;
+pub mod lifecycle;
 pub mod log;
 mod names;
 pub mod plan;

@@ -3,7 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use isolazi_protocol::{BindMount, BindSource, ContainerSpec, ErrorCode, WireError};
+use isolazi_protocol::{BindMount, BindSource, ContainerSpec, ErrorCode, RestartPolicy, WireError};
 
 use crate::container::files::{ContainerDir, Record};
 use crate::container::shares;
@@ -46,7 +46,13 @@ pub fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
         hostname(name)?;
     }
     if let Some(signal) = &spec.stop_signal {
-        stop_signal(signal)?;
+        self::signal(signal)?;
+    }
+    if spec.auto_remove && spec.restart != RestartPolicy::No {
+        return Err(invalid(
+            "a container that is removed when it ends cannot be restarted: leave out --rm or --restart"
+                .to_owned(),
+        ));
     }
     spec.mounts
         .iter()
@@ -74,7 +80,7 @@ fn hostname(name: &str) -> Result<(), WireError> {
 }
 
 /// The signal named by the image-spec's `StopSignal`: `SIGTERM`, `TERM` or `15`.
-pub fn stop_signal(text: &str) -> Result<i32, WireError> {
+pub fn signal(text: &str) -> Result<i32, WireError> {
     let bad = || {
         invalid(format!(
             "'{text}' is not a signal: use a name such as SIGTERM or a number from 1 to 64"
@@ -207,6 +213,7 @@ pub(crate) mod tests {
             seccomp: SeccompProfile::Default,
             resources: Resources::default(),
             resolv_conf: String::new(),
+            restart: RestartPolicy::No,
         }
     }
 
@@ -220,7 +227,7 @@ pub(crate) mod tests {
             ("RTMAX-1", 63),
             ("SIGQUIT", 3),
         ] {
-            assert_eq!(stop_signal(text).unwrap(), number, "{text}");
+            assert_eq!(signal(text).unwrap(), number, "{text}");
         }
         for bad in [
             "",
@@ -232,7 +239,7 @@ pub(crate) mod tests {
             "RTMIN+-1",
             "99999999999",
         ] {
-            assert!(stop_signal(bad).is_err(), "{bad}");
+            assert!(signal(bad).is_err(), "{bad}");
         }
     }
 
@@ -241,7 +248,7 @@ pub(crate) mod tests {
     #[test]
     fn every_contradiction_is_refused() {
         validate(&spec()).unwrap();
-        let breakages: [Breakage; 8] = [
+        let breakages: [Breakage; 9] = [
             |spec| spec.process.args.clear(),
             |spec| spec.process.args[0].clear(),
             |spec| spec.process.env.push("A=\0".to_owned()),
@@ -250,6 +257,10 @@ pub(crate) mod tests {
             |spec| spec.hostname = Some("a b".to_owned()),
             |spec| spec.layers.clear(),
             |spec| spec.stop_signal = Some("NOPE".to_owned()),
+            |spec| {
+                spec.auto_remove = true;
+                spec.restart = RestartPolicy::Always;
+            },
         ];
         for (index, breakage) in breakages.iter().enumerate() {
             let mut broken = spec();

@@ -5,9 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use isolazi_protocol::{
-    ContainerId, ContainerSpec, ContainerState, ContainerSummary, ErrorCode, WireError,
-};
+use isolazi_protocol::{ContainerId, ContainerSpec, ContainerSummary, ErrorCode, WireError};
 
 use crate::container::files::{ContainerDir, Record};
 use crate::container::{names, now};
@@ -161,10 +159,32 @@ impl ContainerStore {
         let mut containers: Vec<_> = self
             .ids()
             .filter_map(|id| self.dir(&id).summary().ok())
-            .filter(|summary| all || matches!(summary.state, ContainerState::Running { .. }))
+            .filter(|summary| all || summary.state.is_active())
             .collect();
         containers.sort_by_key(|summary| std::cmp::Reverse(summary.created_at));
         containers
+    }
+
+    /// Gives a container another name.
+    pub fn rename(&self, dir: &ContainerDir, name: &str) -> Result<(), StoreError> {
+        if !names::is_valid(name) {
+            return Err(StoreError::BadName(name.chars().take(80).collect()));
+        }
+        let mut record = dir.record().map_err(StoreError::io("read", dir.path()))?;
+        if record.name == name {
+            return Ok(());
+        }
+        let _lock = self.lock_names()?;
+        if !self.reserve_once(name, &record.id)? {
+            return Err(StoreError::NameTaken(name.to_owned()));
+        }
+        let old = std::mem::replace(&mut record.name, name.to_owned());
+        // The record decides: after a crash here the other name leads nowhere.
+        let renamed = dir.set_record(&record, true);
+        let stale = if renamed.is_ok() { &old } else { &record.name };
+        let link = self.root.join(NAMES).join(stale);
+        fs::remove_file(&link).map_err(StoreError::io("remove", &link))?;
+        renamed.map_err(StoreError::io("rename", dir.path()))
     }
 
     /// Removes an ended container: its processes are gone, its lock is free.
@@ -244,7 +264,14 @@ impl ContainerStore {
         let target = fs::read_link(self.root.join(NAMES).join(name)).ok()?;
         let id: ContainerId = target.to_str()?.parse().ok()?;
         let dir = self.dir(&id);
-        dir.path().join("config.json").exists().then_some(dir)
+        // A renaming that was cut short leaves a link too many.
+        let named = dir.record().is_ok_and(|record| record.name == name);
+        (named || self.is_unreadable(&dir)).then_some(dir)
+    }
+
+    /// Whether it exists and does not say what it is.
+    fn is_unreadable(&self, dir: &ContainerDir) -> bool {
+        dir.path().join("config.json").exists() && dir.record().is_err()
     }
 
     fn lock_and_name(
@@ -270,19 +297,49 @@ impl ContainerStore {
         Err(StoreError::NameTaken(names::made_up(id, NAME_ATTEMPTS)))
     }
 
+    /// Whether the folder `id` exists and is, or becomes, a container called `name`.
+    fn is_called(&self, id: &Path, name: &str) -> Result<bool, StoreError> {
+        let dir = ContainerDir::new(self.root.join(id));
+        let has_other = || dir.record().is_ok_and(|record| record.name != name);
+        if !dir.path().exists() || !has_other() {
+            return Ok(dir.path().exists());
+        }
+        // It is just being renamed, or that was cut short.
+        let _lock = self.lock_names()?;
+        Ok(dir.path().exists() && !has_other())
+    }
+
+    /// Held while a container has two names.
+    fn lock_names(&self) -> Result<fs::File, StoreError> {
+        let path = self.root.join(NAMES);
+        let folder = fs::File::open(&path).map_err(StoreError::io("open", &path))?;
+        folder.lock().map_err(StoreError::io("lock", &path))?;
+        Ok(folder)
+    }
+
+    /// Links `name` to `id`, unless something has that name.
+    fn reserve_once(&self, name: &str, id: &ContainerId) -> Result<bool, StoreError> {
+        let link = self.root.join(NAMES).join(name);
+        match symlink(id.as_str(), &link) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(StoreError::io("create", &link)(error)),
+        }
+    }
+
     /// Links `name` to `id`, unless a living container has it.
     fn reserve(&self, name: &str, id: &ContainerId) -> Result<bool, StoreError> {
         let link = self.root.join(NAMES).join(name);
         loop {
-            match symlink(id.as_str(), &link) {
-                Ok(()) => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(StoreError::io("create", &link)(error)),
+            if self.reserve_once(name, id)? {
+                return Ok(true);
             }
             // The folder is made before the name is linked and goes after it,
             // so a link without a folder was left by a crash.
             let owner = fs::read_link(&link);
-            if owner.is_ok_and(|target| self.root.join(target).exists()) {
+            if let Ok(target) = owner
+                && self.is_called(&target, name)?
+            {
                 return Ok(false);
             }
             match fs::remove_file(&link) {
@@ -305,6 +362,7 @@ fn random_id() -> io::Result<ContainerId> {
 mod tests {
     use super::*;
     use crate::container::plan::tests::spec;
+    use isolazi_protocol::ContainerState;
 
     fn store() -> (tempfile::TempDir, ContainerStore) {
         let folder = tempfile::tempdir().unwrap();
@@ -349,6 +407,35 @@ mod tests {
                 Err(StoreError::NotFound(_))
             ));
         }
+    }
+
+    #[test]
+    fn a_renamed_container_gives_its_old_name_back() {
+        let (_folder, store) = store();
+        let one = create(&store, Some("one")).unwrap();
+        create(&store, Some("two")).unwrap();
+        assert!(matches!(
+            store.rename(&one.dir, "two"),
+            Err(StoreError::NameTaken(_))
+        ));
+        assert!(matches!(
+            store.rename(&one.dir, "a/b"),
+            Err(StoreError::BadName(_))
+        ));
+        store.rename(&one.dir, "three").unwrap();
+        assert_eq!(store.find("three").unwrap().path(), one.dir.path());
+        assert!(matches!(store.find("one"), Err(StoreError::NotFound(_))));
+        create(&store, Some("one")).unwrap();
+    }
+
+    #[test]
+    fn a_renaming_that_was_cut_short_leaves_the_old_name() {
+        let (_folder, store) = store();
+        let one = create(&store, Some("one")).unwrap();
+        assert!(store.reserve_once("new", &one.record.id).unwrap());
+        assert!(matches!(store.find("new"), Err(StoreError::NotFound(_))));
+        assert_eq!(store.find("one").unwrap().path(), one.dir.path());
+        create(&store, Some("new")).unwrap();
     }
 
     #[test]

@@ -1,13 +1,19 @@
 //! Requests about containers that exist.
 
-use isolazi_protocol::{ContainerState, ErrorCode, Reply, ServerMessage, Transport, WireError};
+use isolazi_protocol::{
+    ContainerState, ErrorCode, Event, Reply, RestartPolicy, ServerMessage, Transport,
+    TransportError, WireError,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 
-use crate::container::ContainerDir;
+use crate::container::lifecycle::{Action, Verdict, judge};
+use crate::container::{ContainerDir, plan};
 use crate::server::{Engine, io_error};
 use crate::shim::{self, ShimRequest};
 
-/// How often a container that is just ending may slip away from under a stop.
-const STOP_ATTEMPTS: usize = 50;
+/// How often a container that is just starting or ending may slip away.
+const ATTEMPTS: usize = 50;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 impl Engine {
@@ -17,25 +23,157 @@ impl Engine {
         Ok(Reply::Container(Box::new(detail)))
     }
 
+    /// Whether there is something to do for `action`.
+    pub(super) fn judge(
+        &self,
+        container: &str,
+        dir: &ContainerDir,
+        action: Action,
+    ) -> Result<Verdict, WireError> {
+        let state = dir.state().map_err(|error| io_error(container, error))?;
+        judge(action, &state).map_err(|refusal| {
+            let message = format!("container {container} {refusal}");
+            WireError::new(ErrorCode::Conflict, message)
+        })
+    }
+
+    /// Makes a request to the shim of a container that `action` is possible for.
+    pub(super) async fn call(
+        &self,
+        container: &str,
+        action: Action,
+        request: &ShimRequest,
+    ) -> Result<UnixStream, WireError> {
+        let dir = self.containers.find(container)?;
+        for _ in 0..ATTEMPTS {
+            self.judge(container, &dir, action)?;
+            if let Ok(stream) = shim::connect(&dir, request).await {
+                return Ok(stream);
+            }
+            // The shim is starting or ending, and has no open door.
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(silent(container))
+    }
+
+    /// A request that the shim answers with its reply.
+    async fn ask(
+        &self,
+        container: &str,
+        action: Action,
+        request: &ShimRequest,
+    ) -> Result<Reply, WireError> {
+        Self::require_root()?;
+        let stream = self.call(container, action, request).await?;
+        let mut shim = Transport::new(stream);
+        match shim.receive_message().await {
+            Ok(ServerMessage::Reply(reply)) => reply,
+            _ => Err(silent(container)),
+        }
+    }
+
+    pub(super) async fn kill(&self, container: &str, signal: &str) -> Result<Reply, WireError> {
+        let number = plan::signal(signal)?;
+        let request = ShimRequest::Signal { number };
+        self.ask(container, Action::Kill, &request).await
+    }
+
+    pub(super) async fn freeze(&self, container: &str, frozen: bool) -> Result<Reply, WireError> {
+        let action = if frozen {
+            Action::Pause
+        } else {
+            Action::Unpause
+        };
+        self.ask(container, action, &ShimRequest::Freeze { frozen })
+            .await
+    }
+
+    /// Says how the container ended, once it has.
+    pub(super) async fn wait<S>(
+        &self,
+        client: &mut Transport<S>,
+        container: &str,
+    ) -> Result<Result<Reply, WireError>, TransportError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        match self.status_in_the_end(container).await {
+            Ok(code) => {
+                let exited = ServerMessage::Event(Event::Exited(code));
+                client.send_message(&exited).await?;
+                Ok(Ok(Reply::Done))
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn status_in_the_end(&self, container: &str) -> Result<i32, WireError> {
+        let dir = self.containers.find(container)?;
+        loop {
+            let state = dir.state().map_err(|error| io_error(container, error))?;
+            match state {
+                ContainerState::Exited { code, .. } => return Ok(code),
+                ContainerState::Created => return Ok(0),
+                _ => {}
+            }
+            if let Ok(shim) = shim::connect(&dir, &ShimRequest::Wait).await
+                && let Ok(ServerMessage::Event(Event::Exited(code))) =
+                    Transport::new(shim).receive_message().await
+            {
+                return Ok(code);
+            }
+            // It is between two lives, or its shim was killed.
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    pub(super) fn rename(&self, container: &str, name: &str) -> Result<Reply, WireError> {
+        Self::require_root()?;
+        let dir = self.containers.find(container)?;
+        self.containers.rename(&dir, name)?;
+        Ok(Reply::Done)
+    }
+
+    /// Keeps the new policy, and tells the shim of a container that runs.
+    pub(super) async fn update(
+        &self,
+        container: &str,
+        restart: RestartPolicy,
+    ) -> Result<Reply, WireError> {
+        Self::require_root()?;
+        let dir = self.containers.find(container)?;
+        let failed = |error| io_error(container, error);
+        let mut record = dir.record().map_err(failed)?;
+        record.spec.restart = restart;
+        plan::validate(&record.spec)?;
+        dir.set_record(&record, true).map_err(failed)?;
+        if dir.is_alive() {
+            let request = ShimRequest::Restart { policy: restart };
+            let told = shim::connect(&dir, &request).await;
+            // One that is ending has read its policy for the last time.
+            if let Ok(shim) = told {
+                let _ = Transport::new(shim)
+                    .receive_message::<ServerMessage>()
+                    .await;
+            }
+        }
+        Ok(Reply::Done)
+    }
+
     /// Stopping what has ended already is no error, as with Docker.
     pub(super) async fn stop(&self, container: &str, timeout: u32) -> Result<Reply, WireError> {
         let dir = self.containers.find(container)?;
-        for _ in 0..STOP_ATTEMPTS {
+        for _ in 0..ATTEMPTS {
             if !dir.is_alive() {
                 return Ok(Reply::Done);
             }
-            if ask_to_stop(&dir, timeout).await {
+            if ask_to_stop(&dir, timeout, true).await {
                 return Ok(Reply::Done);
             }
             // The shim is starting or ending, and has no open door.
             tokio::time::sleep(PAUSE).await;
         }
-        Err(WireError::new(
-            ErrorCode::Internal,
-            format!(
-                "container {container} does not answer; try again, or end its isolazi-shim process"
-            ),
-        ))
+        Err(silent(container))
     }
 
     pub(super) async fn remove(&self, container: &str, force: bool) -> Result<Reply, WireError> {
@@ -56,9 +194,9 @@ impl Engine {
             .containers
             .list(true)
             .into_iter()
-            .filter(|container| matches!(container.state, ContainerState::Running { .. }))
+            .filter(|container| container.state.is_active())
             .filter_map(|container| self.containers.find(container.id.as_str()).ok())
-            .map(|dir| tokio::spawn(async move { ask_to_stop(&dir, timeout).await }))
+            .map(|dir| tokio::spawn(async move { ask_to_stop(&dir, timeout, false).await }))
             .collect();
         for stop in stops {
             // One that fails is ended with the guest.
@@ -68,12 +206,22 @@ impl Engine {
 }
 
 /// Whether the shim was reached and confirmed the container's end.
-async fn ask_to_stop(dir: &ContainerDir, timeout: u32) -> bool {
-    let Ok(stream) = shim::connect(dir, &ShimRequest::Stop { timeout }).await else {
+async fn ask_to_stop(dir: &ContainerDir, timeout: u32, by_user: bool) -> bool {
+    let request = ShimRequest::Stop { timeout, by_user };
+    let Ok(stream) = shim::connect(dir, &request).await else {
         return false;
     };
     let answer = Transport::new(stream)
         .receive_message::<ServerMessage>()
         .await;
     matches!(answer, Ok(ServerMessage::Reply(Ok(_))))
+}
+
+fn silent(container: &str) -> WireError {
+    WireError::new(
+        ErrorCode::Internal,
+        format!(
+            "container {container} does not answer; try again, or end its isolazi-shim process"
+        ),
+    )
 }

@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::container::{ContainerStore, StoreError};
 use crate::rootfs::layers::LayerStore;
+use sessions::Begun;
 
 /// A client that has connected must say what it wants within this time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -182,10 +183,40 @@ where
         },
         Request::List { all } => Ok(Reply::Containers(engine.containers.list(all))),
         Request::Inspect { container } => engine.inspect(&container),
-        Request::Logs { container, follow } => engine.logs(&mut client, &container, follow).await?,
+        Request::Logs {
+            container,
+            follow,
+            wanted,
+        } => engine.logs(&mut client, &container, follow, wanted).await?,
         Request::Stop { container, timeout } => engine.stop(&container, timeout).await,
         Request::Remove { container, force } => engine.remove(&container, force).await,
         Request::Shutdown => engine.shut_down().await,
+        Request::Create { spec } => engine.create(&mut client, spec).await?,
+        Request::Start {
+            container,
+            attach,
+            sources,
+        } => match engine.start(container, attach, sources).await {
+            Ok(Begun::Relay(shim)) => {
+                sessions::relay(client, shim).await;
+                return Ok(());
+            }
+            Ok(Begun::Done) => Ok(Reply::Done),
+            Err(error) => Err(error),
+        },
+        Request::Attach { container } => match engine.attach(&container).await {
+            Ok(shim) => {
+                sessions::relay(client, shim).await;
+                return Ok(());
+            }
+            Err(error) => Err(error),
+        },
+        Request::Kill { container, signal } => engine.kill(&container, &signal).await,
+        Request::Wait { container } => engine.wait(&mut client, &container).await?,
+        Request::Pause { container } => engine.freeze(&container, true).await,
+        Request::Unpause { container } => engine.freeze(&container, false).await,
+        Request::Rename { container, name } => engine.rename(&container, &name),
+        Request::Update { container, restart } => engine.update(&container, restart).await,
     };
     client.send_message(&ServerMessage::Reply(reply)).await?;
     hang_up(client).await

@@ -7,14 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use isolazi_protocol::{
-    ContainerSpec, ErrorCode, Event, ExecSpec, ServerMessage, Transport, TransportError, WireError,
+    BindSource, ContainerSpec, ErrorCode, Event, ExecSpec, Reply, ServerMessage, Transport,
+    TransportError, WireError,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
+use crate::container::lifecycle::{Action, Verdict};
 use crate::container::plan::{self, PlanInputs};
 use crate::container::{ContainerDir, NewContainer, Record};
-use crate::launch::plan::LaunchPlan;
 use crate::seccomp;
 use crate::server::{Engine, await_departure, io_error};
 use crate::shim::{self, ShimRequest, ShimStart};
@@ -59,6 +60,14 @@ where
     tokio::io::copy_buf(&mut from, to).await
 }
 
+/// What came of a request to start something.
+pub(super) enum Begun {
+    /// The shim answers from here on.
+    Relay(UnixStream),
+    /// There was nothing to do.
+    Done,
+}
+
 impl Engine {
     /// Creates a container and its shim, which answers from there on.
     pub(super) async fn run<S>(
@@ -70,19 +79,20 @@ impl Engine {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let engine = Arc::clone(self);
-        // A shared folder that is just being plugged in makes this wait.
-        let preparing = tokio::task::spawn_blocking(move || engine.prepare(*spec, attach));
-        let (new, start) = match preparing.await {
-            Ok(Ok(prepared)) => prepared,
-            Ok(Err(error)) => return Ok(Err(error)),
-            Err(_) => {
-                let message = "preparing the container failed unexpectedly; please report this";
-                return Ok(Err(WireError::new(ErrorCode::Internal, message)));
-            }
+        let made = self
+            .apart(move |engine| {
+                let new = engine.make(*spec)?;
+                let start = engine.ready(&new.record, &new.dir, attach);
+                start
+                    .inspect_err(|_| engine.discard(&new.dir))
+                    .map(|start| (new, start))
+            })
+            .await;
+        let (new, start) = match made {
+            Ok(made) => made,
+            Err(error) => return Ok(Err(error)),
         };
-        let created = ServerMessage::Event(Event::Created(new.record.id.clone()));
-        client.send_message(&created).await?;
+        tell_created(client, &new).await?;
         match shim::spawn(&new.dir, &new.lock, &start).await {
             Ok(shim) => Ok(Ok(shim)),
             Err(error) => {
@@ -90,6 +100,73 @@ impl Engine {
                 Ok(Err(io_error("the container's shim", error)))
             }
         }
+    }
+
+    /// Creates a container that somebody starts later.
+    pub(super) async fn create<S>(
+        self: &Arc<Self>,
+        client: &mut Transport<S>,
+        spec: Box<ContainerSpec>,
+    ) -> Result<Result<Reply, WireError>, TransportError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let made = self
+            .apart(move |engine| {
+                let new = engine.make(*spec)?;
+                // What would keep it from starting is better said now.
+                let ready = engine.ready(&new.record, &new.dir, false);
+                ready.inspect_err(|_| engine.discard(&new.dir)).map(|_| new)
+            })
+            .await;
+        match made {
+            Ok(new) => {
+                tell_created(client, &new).await?;
+                Ok(Ok(Reply::Done))
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Starts a container that exists.
+    pub(super) async fn start(
+        self: &Arc<Self>,
+        container: String,
+        attach: bool,
+        sources: Vec<BindSource>,
+    ) -> Result<Begun, WireError> {
+        Self::require_root()?;
+        let dir = self.containers.find(&container)?;
+        if self.judge(&container, &dir, Action::Start)? == Verdict::AlreadySo {
+            return match attach {
+                true => Ok(Begun::Relay(self.attach(&container).await?)),
+                false => Ok(Begun::Done),
+            };
+        }
+        let lock = dir.lock().map_err(|error| io_error(&container, error))?;
+        let Some(lock) = lock else {
+            let message = format!("container {container} is just starting or ending; try again");
+            return Err(WireError::new(ErrorCode::Conflict, message));
+        };
+        let place = dir.clone();
+        let start = self
+            .apart(move |engine| {
+                let record = place
+                    .record()
+                    .map_err(|error| io_error(&container, error))?;
+                engine.ready(&relocated(record, sources)?, &place, attach)
+            })
+            .await?;
+        let shim = shim::spawn(&dir, &lock, &start).await;
+        shim.map(Begun::Relay)
+            .map_err(|error| io_error("the container's shim", error))
+    }
+
+    /// Stays with the first process of a running container.
+    pub(super) async fn attach(&self, container: &str) -> Result<UnixStream, WireError> {
+        Self::require_root()?;
+        self.call(container, Action::Attach, &ShimRequest::Attach)
+            .await
     }
 
     /// Asks the shim of a running container for a further process.
@@ -100,28 +177,34 @@ impl Engine {
         attach: bool,
     ) -> Result<UnixStream, WireError> {
         Self::require_root()?;
-        let dir = self.containers.find(container)?;
         if spec.args.first().is_none_or(String::is_empty) {
             return Err(WireError::new(
                 ErrorCode::InvalidArgument,
                 "no command: give one after the container",
             ));
         }
-        shim::connect(&dir, &ShimRequest::Exec { spec, attach })
-            .await
-            .map_err(|_| {
-                WireError::new(
-                    ErrorCode::Conflict,
-                    format!("container {container} is not running"),
-                )
-            })
+        let request = ShimRequest::Exec { spec, attach };
+        self.call(container, Action::Exec, &request).await
     }
 
-    fn prepare(
-        &self,
-        spec: ContainerSpec,
-        attach: bool,
-    ) -> Result<(NewContainer, ShimStart), WireError> {
+    /// Does what waits for the disk, or for a shared folder that is just being
+    /// plugged in, on a thread that may.
+    async fn apart<T, W>(self: &Arc<Self>, work: W) -> Result<T, WireError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Self) -> Result<T, WireError> + Send + 'static,
+    {
+        let engine = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || work(&engine)).await;
+        done.unwrap_or_else(|_| {
+            let message = "preparing the container failed unexpectedly; please report this";
+            Err(WireError::new(ErrorCode::Internal, message))
+        })
+    }
+
+    /// Makes a container's folder. Its `config.json` comes last: with it the
+    /// container exists.
+    fn make(&self, spec: ContainerSpec) -> Result<NewContainer, WireError> {
         Self::require_root()?;
         plan::validate(&spec)?;
         let missing = self.layers.missing(&spec.layers);
@@ -136,36 +219,46 @@ impl Engine {
             ));
         }
         let new = self.containers.create(spec)?;
-        match self.furnish(&new) {
-            Ok(plan) => {
-                let start = start_of(&new, plan, attach);
-                Ok((new, start?))
-            }
+        let durable = is_durable(&new.record);
+        let made = write_files(&new.record, &new.dir)
+            .and_then(|()| new.dir.set_record(&new.record, durable));
+        match made {
+            Ok(()) => Ok(new),
             Err(error) => {
                 self.discard(&new.dir);
-                Err(error)
+                Err(io_error(&new.dir.path().display().to_string(), error))
             }
         }
     }
 
-    /// Fills the container's folder. Its `config.json` comes last: with it the
-    /// container exists.
-    fn furnish(&self, new: &NewContainer) -> Result<LaunchPlan, WireError> {
+    /// What a shim needs to start the container, whose plan is kept.
+    fn ready(
+        &self,
+        record: &Record,
+        dir: &ContainerDir,
+        attach: bool,
+    ) -> Result<ShimStart, WireError> {
         let inputs = PlanInputs {
-            layers: self.layer_paths(&new.record.spec)?,
+            layers: self.layer_paths(&record.spec)?,
             seccomp: seccomp::default_profile().map_err(|error| {
                 WireError::new(ErrorCode::Internal, format!("seccomp profile: {error}"))
             })?,
         };
-        let plan = plan::plan(&new.record, &new.dir, inputs)?;
-        // A container that is removed when it ends does not outlive a power
-        // cut, so there is nothing to make durable.
-        let durable = !new.record.spec.auto_remove;
-        write_files(&new.record, &new.dir)
-            .and_then(|()| new.dir.set_plan(&plan, durable))
-            .and_then(|()| new.dir.set_record(&new.record, durable))
-            .map_err(|error| io_error(&new.dir.path().display().to_string(), error))?;
-        Ok(plan)
+        let plan = plan::plan(record, dir, inputs)?;
+        dir.set_plan(&plan, is_durable(record))
+            .map_err(|error| io_error(&dir.path().display().to_string(), error))?;
+        let stop_signal = match &record.spec.stop_signal {
+            Some(signal) => plan::signal(signal)?,
+            None => DEFAULT_STOP_SIGNAL,
+        };
+        Ok(ShimStart {
+            directory: dir.path().to_owned(),
+            plan,
+            attach,
+            auto_remove: record.spec.auto_remove,
+            stop_signal,
+            restart: record.spec.restart,
+        })
     }
 
     /// Where the image's layers are, lowest first.
@@ -186,19 +279,37 @@ impl Engine {
     }
 }
 
-fn start_of(new: &NewContainer, plan: LaunchPlan, attach: bool) -> Result<ShimStart, WireError> {
-    let spec = &new.record.spec;
-    let stop_signal = match &spec.stop_signal {
-        Some(signal) => plan::stop_signal(signal)?,
-        None => DEFAULT_STOP_SIGNAL,
-    };
-    Ok(ShimStart {
-        directory: new.dir.path().to_owned(),
-        plan,
-        attach,
-        auto_remove: spec.auto_remove,
-        stop_signal,
-    })
+/// A container that is removed when it ends does not outlive a power cut, so
+/// there is nothing to make durable.
+fn is_durable(record: &Record) -> bool {
+    !record.spec.auto_remove
+}
+
+/// The record with its mounts' sources where they are by now.
+fn relocated(mut record: Record, sources: Vec<BindSource>) -> Result<Record, WireError> {
+    if sources.is_empty() {
+        return Ok(record);
+    }
+    let mounts = &mut record.spec.mounts;
+    if sources.len() != mounts.len() {
+        let message = "the number of sources is not that of the container's mounts";
+        return Err(WireError::new(ErrorCode::InvalidArgument, message));
+    }
+    for (mount, source) in mounts.iter_mut().zip(sources) {
+        mount.source = source;
+    }
+    Ok(record)
+}
+
+async fn tell_created<S>(
+    client: &mut Transport<S>,
+    new: &NewContainer,
+) -> Result<(), TransportError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let created = ServerMessage::Event(Event::Created(new.record.id.clone()));
+    client.send_message(&created).await
 }
 
 fn write_files(record: &Record, dir: &ContainerDir) -> io::Result<()> {

@@ -19,7 +19,9 @@
 //! `clone` sound. Its runtime must never start a blocking thread.
 
 mod client;
+mod door;
 mod io;
+mod life;
 mod main;
 mod process;
 mod running;

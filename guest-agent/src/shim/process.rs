@@ -142,6 +142,7 @@ pub(super) struct Process {
     /// The last word is said; who follows now has missed it.
     finished: watch::Sender<bool>,
     ended: watch::Sender<bool>,
+    status: Cell<Option<i32>>,
 }
 
 impl Process {
@@ -183,6 +184,7 @@ impl Process {
             room: Notify::new(),
             finished: watch::channel(false).0,
             ended: watch::channel(false).0,
+            status: Cell::default(),
         });
         Ok((process, Pumps { stdout, stderr }))
     }
@@ -279,8 +281,14 @@ impl Process {
                 Err(_) => break UNKNOWN_STATUS,
             }
         };
+        self.status.set(Some(code));
         self.ended.send_replace(true);
         code
+    }
+
+    /// Its status, once it has ended.
+    pub(super) fn status(&self) -> Option<i32> {
+        self.status.get()
     }
 
     /// Waits for the process's end without reaping it.

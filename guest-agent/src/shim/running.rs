@@ -35,6 +35,20 @@ impl Started {
         })
     }
 
+    /// The process itself.
+    pub(super) fn process(&self) -> &Rc<Process> {
+        &self.process
+    }
+
+    /// Nobody asked for it: it is a restart.
+    pub(super) fn unannounced(self) -> Running {
+        Running {
+            pumping: self.pumps.start(&self.process),
+            process: self.process,
+            session: None,
+        }
+    }
+
     /// Tells the caller, who with `attach` stays and misses nothing.
     pub(super) async fn announce(self, caller: Transport<UnixStream>, attach: bool) -> Running {
         let following = attach.then(|| self.process.follow());
@@ -50,6 +64,14 @@ impl Started {
             session,
         }
     }
+}
+
+/// Lets a caller follow a process that runs, from here to its end.
+pub(super) async fn attach(process: &Rc<Process>, caller: Transport<UnixStream>) {
+    let following = process.follow();
+    let caller = tell(caller, Vec::new(), true).await;
+    let (stream, received) = caller.into_parts();
+    client::attach(stream, received, Rc::clone(process), following).await;
 }
 
 /// The caller may be gone by now; the process runs all the same.
@@ -77,11 +99,6 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// The process itself.
-    pub(super) fn process(&self) -> &Rc<Process> {
-        &self.process
-    }
-
     /// Waits for the end of the process and of its output; returns its status.
     pub(super) async fn ended(&mut self) -> i32 {
         let code = self.process.wait().await;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use isolazi_protocol::ExecSpec;
+use isolazi_protocol::{ExecSpec, RestartPolicy};
 use serde::{Deserialize, Serialize};
 
 use crate::launch::plan::LaunchPlan;
@@ -21,6 +21,8 @@ pub struct ShimStart {
     pub auto_remove: bool,
     /// What `stop` sends first, by number.
     pub stop_signal: i32,
+    /// What to do when the container has ended.
+    pub restart: RestartPolicy,
 }
 
 /// First message on a connection to `shim.sock`.
@@ -34,9 +36,30 @@ pub enum ShimRequest {
         attach: bool,
     },
     /// Send the stop signal, after `timeout` seconds SIGKILL, and answer when
-    /// the container has ended.
+    /// the container has ended. It is not restarted.
     Stop {
         /// Seconds; with 0 SIGKILL is sent at once.
         timeout: u32,
+        /// It was a user's wish, and not that the machine goes down.
+        by_user: bool,
+    },
+    /// Go on as an attach session with the first process.
+    Attach,
+    /// Tell its status when the first process has ended.
+    Wait,
+    /// Send a signal to the first process.
+    Signal {
+        /// By its Linux number.
+        number: i32,
+    },
+    /// Suspend all processes, or let them go on.
+    Freeze {
+        /// Suspend.
+        frozen: bool,
+    },
+    /// Follow this restart policy from now on.
+    Restart {
+        /// The new one.
+        policy: RestartPolicy,
     },
 }

@@ -1,11 +1,16 @@
 //! The command line as clap sees it: types and help texts, nothing else.
 
+mod containers;
 mod run;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use containers::{
+    AttachArgs, KillArgs, LifeArgs, NamedArgs, RenameArgs, RestartArgs, StartArgs, TerminalArgs,
+    UpdateArgs,
+};
 pub use run::{ProcessArgs, RunArgs};
 
 /// Run OCI containers, on this host's kernel or in a minimal virtual machine.
@@ -72,11 +77,37 @@ pub enum Command {
     Vm(VmCommand),
     /// Print version information
     Version,
+    /// Create a container without starting it
+    Create(RunArgs),
+    /// Start stopped containers
+    Start(StartArgs),
+    /// Restart containers
+    Restart(RestartArgs),
+    /// Send a signal to running containers
+    Kill(KillArgs),
+    /// Wait until containers stop, and print their exit codes
+    Wait(NamedArgs),
+    /// Suspend all processes of containers
+    Pause(NamedArgs),
+    /// Let the processes of paused containers go on
+    Unpause(NamedArgs),
+    /// Give a container another name
+    Rename(RenameArgs),
+    /// Attach to the terminal or the streams of a running container
+    Attach(AttachArgs),
+    /// Change the restart policy of containers
+    Update(UpdateArgs),
 }
 
 /// `isolazi exec`.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
+    /// Run the command in the background
+    #[arg(short, long)]
+    pub detach: bool,
+    /// How to leave its terminal.
+    #[command(flatten)]
+    pub terminal: TerminalArgs,
     /// How the process is to run.
     #[command(flatten)]
     pub process: ProcessArgs,
@@ -104,6 +135,18 @@ pub struct LogsArgs {
     /// Keep printing until the container ends
     #[arg(short, long)]
     pub follow: bool,
+    /// Print only so many lines of the end, or all
+    #[arg(short = 'n', long, value_name = "LINES", default_value = "all")]
+    pub tail: String,
+    /// Print when each line was written
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// Print what was written since then: RFC 3339, seconds since 1970, or how long ago (10m)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Print what was written before then
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
     /// Id, start of an id, or name
     pub container: String,
 }

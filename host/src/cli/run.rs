@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::containers::LifeArgs;
+
 /// `isolazi run`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunArgs {
@@ -32,6 +34,9 @@ pub struct RunArgs {
     /// Run the image's variant for this platform (OS/ARCH[/VARIANT])
     #[arg(long)]
     pub platform: Option<String>,
+    /// What becomes of it after its start.
+    #[command(flatten)]
+    pub life: LifeArgs,
     /// Image reference
     pub image: String,
     /// Command and arguments, instead of the image's

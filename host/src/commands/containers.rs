@@ -1,17 +1,18 @@
-//! `isolazi stop`, `rm` and `inspect`: one request for each container named.
+//! `isolazi stop`, `rm`, `kill` and others: one request for each container named.
 
 use anyhow::{Result, bail};
-use isolazi_protocol::{Reply, Request};
+use isolazi_protocol::{Event, Reply, Request};
 use serde_json::Value;
 
-use crate::cli::{InspectArgs, RmArgs, StopArgs};
+use crate::cli::{InspectArgs, KillArgs, NamedArgs, RenameArgs, RmArgs, StopArgs, UpdateArgs};
 use crate::commands::{Context, FAILURE};
+use crate::connection::Incoming;
 use crate::engine::Engine;
 use crate::inspect;
 use crate::output;
 
 pub(super) async fn stop(context: &Context, args: &StopArgs) -> Result<u8> {
-    for_each(context, &args.containers, |container| Request::Stop {
+    ask_for_each(context, &args.containers, |container| Request::Stop {
         container,
         timeout: args.time,
     })
@@ -19,26 +20,105 @@ pub(super) async fn stop(context: &Context, args: &StopArgs) -> Result<u8> {
 }
 
 pub(super) async fn rm(context: &Context, args: &RmArgs) -> Result<u8> {
-    for_each(context, &args.containers, |container| Request::Remove {
+    ask_for_each(context, &args.containers, |container| Request::Remove {
         container,
         force: args.force,
     })
     .await
 }
 
-/// Carries on past containers that fail, and says so at the end.
-async fn for_each(
+pub(super) async fn kill(context: &Context, args: &KillArgs) -> Result<u8> {
+    ask_for_each(context, &args.containers, |container| Request::Kill {
+        container,
+        signal: args.signal.clone(),
+    })
+    .await
+}
+
+pub(super) async fn pause(context: &Context, args: &NamedArgs) -> Result<u8> {
+    ask_for_each(context, &args.containers, |container| Request::Pause {
+        container,
+    })
+    .await
+}
+
+pub(super) async fn unpause(context: &Context, args: &NamedArgs) -> Result<u8> {
+    ask_for_each(context, &args.containers, |container| Request::Unpause {
+        container,
+    })
+    .await
+}
+
+pub(super) async fn update(context: &Context, args: &UpdateArgs) -> Result<u8> {
+    ask_for_each(context, &args.containers, |container| Request::Update {
+        container,
+        restart: args.restart,
+    })
+    .await
+}
+
+pub(super) async fn rename(context: &Context, args: &RenameArgs) -> Result<u8> {
+    let request = Request::Rename {
+        container: args.container.clone(),
+        name: args.name.clone(),
+    };
+    context.engine()?.ask(&request).await?;
+    Ok(0)
+}
+
+/// Prints how each container ended, once it has.
+pub(super) async fn wait(context: &Context, args: &NamedArgs) -> Result<u8> {
+    let engine = context.engine()?;
+    let mut status = 0;
+    for container in &args.containers {
+        match end_of(&engine, container).await {
+            Ok(code) => output::result(code.to_string()),
+            Err(error) => {
+                output::failure(&format!("{error:#}"));
+                status = FAILURE;
+            }
+        }
+    }
+    Ok(status)
+}
+
+async fn end_of(engine: &Engine, container: &str) -> Result<i32> {
+    let request = Request::Wait {
+        container: container.to_owned(),
+    };
+    let mut conversation = engine.open(&request).await?;
+    loop {
+        match conversation.next().await? {
+            Incoming::Event(Event::Exited(code)) => return Ok(code),
+            Incoming::Event(_) => {}
+            _ => bail!("the agent did not say how container {container} ended"),
+        }
+    }
+}
+
+async fn ask_for_each(
     context: &Context,
     containers: &[String],
     request: impl Fn(String) -> Request,
 ) -> Result<u8> {
     let engine = context.engine()?;
+    each(containers, |container| async {
+        Ok(engine.ask(&request(container)).await.map(drop)?)
+    })
+    .await
+}
+
+/// Carries on past containers that fail, and says so at the end.
+pub(super) async fn each<F>(containers: &[String], act: impl Fn(String) -> F) -> Result<u8>
+where
+    F: Future<Output = Result<()>>,
+{
     let mut status = 0;
     for container in containers {
-        match engine.ask(&request(container.clone())).await {
-            Ok(_) => output::result(output::printable(container)),
+        match act(container.clone()).await {
+            Ok(()) => output::result(output::printable(container)),
             Err(error) => {
-                output::failure(&format!("{:#}", anyhow::Error::from(error)));
+                output::failure(&format!("{error:#}"));
                 status = FAILURE;
             }
         }

@@ -5,27 +5,34 @@ use isolazi_protocol::Request;
 
 use crate::cli::ExecArgs;
 use crate::commands::Context;
-use crate::commands::run::{await_start, exit_status, require_terminal};
+use crate::commands::run::{await_start, detach_keys, exit_status, require_terminal};
 use crate::session::{self, Attach};
 use crate::spec;
 use crate::terminal;
 
 pub(super) async fn exec(context: &Context, args: &ExecArgs) -> Result<u8> {
-    require_terminal(&args.process)?;
-    let size = args
-        .process
-        .tty
-        .then(|| terminal::size().unwrap_or_default());
+    let mut process = args.process.clone();
+    if args.detach {
+        process.interactive = false;
+    } else {
+        require_terminal(&process)?;
+    }
+    let size = process.tty.then(|| terminal::size().unwrap_or_default());
     let request = Request::Exec {
         container: args.container.clone(),
-        spec: Box::new(spec::exec(&args.process, &args.command, size)),
-        attach: true,
+        spec: Box::new(spec::exec(&process, &args.command, size)),
+        attach: !args.detach,
     };
     let mut conversation = context.engine()?.open(&request).await?;
     await_start(&mut conversation).await?;
+    if args.detach {
+        conversation.reply().await?;
+        return Ok(0);
+    }
     let how = Attach {
-        stdin: args.process.interactive,
-        tty: args.process.tty,
+        stdin: process.interactive,
+        tty: process.tty,
+        detach: detach_keys(&args.terminal),
     };
-    Ok(exit_status(session::attach(conversation, how).await?))
+    Ok(exit_status(session::attach(conversation, &how).await?))
 }

@@ -9,6 +9,7 @@ mod ps;
 mod pull;
 mod run;
 mod setup;
+mod start;
 mod version;
 mod vm;
 
@@ -24,6 +25,8 @@ use crate::engine::{Engine, EngineError};
 use crate::image::ImageStore;
 use crate::machine;
 use crate::paths::Paths;
+#[cfg(target_os = "linux")]
+use crate::{output, revive};
 
 /// Exit status of a command that failed before its container ran.
 const ENGINE_FAILURE: u8 = 125;
@@ -100,9 +103,16 @@ pub(crate) async fn dispatch(cli: Cli) -> (u8, Result<u8>) {
 }
 
 async fn carry_out(context: Context, command: Command) -> Result<u8> {
-    if context.vm && matches!(command, Command::Run(_) | Command::Pull(_)) {
+    if context.vm
+        && matches!(
+            command,
+            Command::Run(_) | Command::Create(_) | Command::Pull(_)
+        )
+    {
         setup::ensure_machine(&context.paths).await?;
     }
+    #[cfg(target_os = "linux")]
+    revive_after_boot(&context).await?;
     match command {
         Command::Run(args) => return run::run(&context, &args).await,
         Command::Exec(args) => return exec::exec(&context, &args).await,
@@ -115,15 +125,39 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Images(args) => images::images(&context, &args)?,
         Command::Vm(command) => vm::vm(&context, command).await?,
         Command::Version => version::version(),
+        Command::Create(args) => return run::create(&context, &args).await,
+        Command::Start(args) => return start::start(&context, &args).await,
+        Command::Restart(args) => return start::restart(&context, &args).await,
+        Command::Kill(args) => return containers::kill(&context, &args).await,
+        Command::Wait(args) => return containers::wait(&context, &args).await,
+        Command::Pause(args) => return containers::pause(&context, &args).await,
+        Command::Unpause(args) => return containers::unpause(&context, &args).await,
+        Command::Rename(args) => return containers::rename(&context, &args).await,
+        Command::Attach(args) => return start::attach(&context, &args).await,
+        Command::Update(args) => return containers::update(&context, &args).await,
     }
     Ok(0)
+}
+
+/// The first command since this host has booted starts what is to come back.
+#[cfg(target_os = "linux")]
+async fn revive_after_boot(context: &Context) -> Result<()> {
+    if context.vm || !revive::is_first_since_boot(context.paths.root()) {
+        return Ok(());
+    }
+    for failure in revive::revive(&context.engine()?).await? {
+        output::warning(&failure);
+    }
+    Ok(())
 }
 
 /// A runtime that suits the command: pulling keeps several processors busy,
 /// everything else is one conversation.
 pub(crate) fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = match command {
-        Command::Pull(_) | Command::Run(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Pull(_) | Command::Run(_) | Command::Create(_) => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     builder.enable_all().build()

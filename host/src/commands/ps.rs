@@ -66,6 +66,12 @@ fn status(state: &ContainerState) -> String {
     match state {
         ContainerState::Created => "Created".to_owned(),
         ContainerState::Running { started_at, .. } => format!("Up {}", since(time(*started_at))),
+        ContainerState::Paused { started_at, .. } => {
+            format!("Up {} (Paused)", since(time(*started_at)))
+        }
+        ContainerState::Restarting {
+            code, finished_at, ..
+        } => format!("Restarting ({code}) {}", ago(*finished_at)),
         ContainerState::Exited {
             code, finished_at, ..
         } => format!("Exited ({code}) {}", ago(*finished_at)),

@@ -8,14 +8,15 @@
 //! ```
 
 use anyhow::{Result, bail};
-use isolazi_protocol::{BindMount, ErrorCode, Event, Request};
+use isolazi_protocol::{BindMount, ContainerId, ContainerSpec, ErrorCode, Event, Request};
 
-use crate::cli::{ProcessArgs, RunArgs};
+use crate::cli::{ProcessArgs, RunArgs, TerminalArgs};
 use crate::commands::{Context, pull};
 use crate::connection::{Conversation, Incoming};
+use crate::detach::DetachKeys;
 use crate::engine::{Engine, EngineError};
 use crate::image::Image;
-use crate::session::{self, Attach};
+use crate::session::{self, Attach, Ended};
 use crate::spec::{self, Surroundings};
 use crate::volume::Volume;
 use crate::{output, resolv, terminal};
@@ -23,29 +24,13 @@ use crate::{output, resolv, terminal};
 pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
     let args = &settle_terminal(args)?;
     let engine = context.engine()?;
-    let volumes = args
-        .volume
-        .iter()
-        .map(|text| Volume::parse(text))
-        .collect::<Result<Vec<_>, _>>()?;
-    let image = pull::obtain(context, &engine, &args.image, args.platform.as_deref()).await?;
-    let surroundings = Surroundings {
-        terminal: args
-            .process
-            .tty
-            .then(|| terminal::size().unwrap_or_default()),
-        open_stdin: args.process.interactive,
-        mounts: share(&engine, &volumes).await?,
-        resolv_conf: resolv::for_containers(),
-    };
+    let (image, spec) = prepare(context, &engine, args).await?;
     let request = Request::Run {
-        spec: Box::new(spec::container(&image, args, surroundings)),
+        spec: Box::new(spec),
         attach: !args.detach,
     };
     let mut conversation = start(context, &engine, &image, &request).await?;
-    let Incoming::Event(Event::Created(id)) = conversation.next().await? else {
-        bail!("the agent did not say which container it made");
-    };
+    let id = created(&mut conversation).await?;
     await_start(&mut conversation).await?;
     if args.detach {
         conversation.reply().await?;
@@ -55,8 +40,63 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
     let how = Attach {
         stdin: args.process.interactive,
         tty: args.process.tty,
+        detach: detach_keys(&args.life.terminal),
     };
-    Ok(exit_status(session::attach(conversation, how).await?))
+    Ok(exit_status(session::attach(conversation, &how).await?))
+}
+
+/// `isolazi create`.
+pub(super) async fn create(context: &Context, args: &RunArgs) -> Result<u8> {
+    if args.detach {
+        bail!("create starts nothing that could be in the background; leave -d out");
+    }
+    let engine = context.engine()?;
+    let (image, spec) = prepare(context, &engine, args).await?;
+    let request = Request::Create {
+        spec: Box::new(spec),
+    };
+    let mut conversation = start(context, &engine, &image, &request).await?;
+    let id = created(&mut conversation).await?;
+    conversation.reply().await?;
+    output::result(id.as_str());
+    Ok(0)
+}
+
+/// The image, and what the container is to be.
+async fn prepare(
+    context: &Context,
+    engine: &Engine,
+    args: &RunArgs,
+) -> Result<(Image, ContainerSpec)> {
+    let volumes = args
+        .volume
+        .iter()
+        .map(|text| Volume::parse(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    let image = pull::obtain(context, engine, &args.image, args.platform.as_deref()).await?;
+    let surroundings = Surroundings {
+        terminal: args
+            .process
+            .tty
+            .then(|| terminal::size().unwrap_or_default()),
+        open_stdin: args.process.interactive,
+        mounts: share(engine, &volumes).await?,
+        resolv_conf: resolv::for_containers(),
+    };
+    let spec = spec::container(&image, args, surroundings);
+    Ok((image, spec))
+}
+
+async fn created(conversation: &mut Conversation) -> Result<ContainerId> {
+    match conversation.next().await? {
+        Incoming::Event(Event::Created(id)) => Ok(id),
+        _ => bail!("the agent did not say which container it made"),
+    }
+}
+
+/// The keys that leave a terminal.
+pub(super) fn detach_keys(args: &TerminalArgs) -> DetachKeys {
+    args.detach_keys.clone().unwrap_or_default()
 }
 
 /// In front of a terminal a container is interactive without being told, so
@@ -140,7 +180,10 @@ pub(super) async fn await_start(conversation: &mut Conversation) -> Result<()> {
     }
 }
 
-/// A process's status as ours.
-pub(super) fn exit_status(code: i32) -> u8 {
-    u8::try_from(code).unwrap_or(u8::MAX)
+/// A process's status as ours; a process that was left running is fine.
+pub(super) fn exit_status(ended: Ended) -> u8 {
+    match ended {
+        Ended::Exited(code) => u8::try_from(code).unwrap_or(u8::MAX),
+        Ended::Detached => 0,
+    }
 }

@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -20,12 +21,15 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
+use super::Qemu;
 use super::boot::{self, Booted};
 use super::layout::Layout;
 use super::wire::{self, Answer, Ask, MachineState, Ready};
 use crate::connection::Conversation;
+use crate::engine::Engine;
 use crate::machine::MachineError;
 use crate::paths::Paths;
+use crate::revive::revive;
 
 pub(super) const ARGV0: &str = "isolazi-machine";
 /// Longest question.
@@ -82,6 +86,20 @@ struct Supervisor {
     answered: Notify,
 }
 
+/// What cannot be started again is told in the log.
+async fn revive_containers(paths: Paths) {
+    let revived = match Qemu::new(&paths) {
+        Ok(machine) => revive(&Engine::new(Arc::new(machine))).await,
+        Err(error) => Err(error.into()),
+    };
+    match revived {
+        Ok(failures) => failures
+            .iter()
+            .for_each(|line| crate::output::failure(line)),
+        Err(error) => crate::output::failure(&format!("{:#}", anyhow::Error::from(error))),
+    }
+}
+
 async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
     let socket = layout.socket();
     let _ = std::fs::remove_file(&socket);
@@ -102,7 +120,9 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
         Ok((booted, ready)) => {
             supervisor.machine.replace(Some(booted));
             supervisor.phase.send_replace(Phase::Running(ready));
+            let reviving = spawn_local(revive_containers(paths));
             supervisor.keep_running().await;
+            reviving.abort();
         }
         Err(error) => {
             let reason = format!("{:#}", anyhow::Error::from(error));

@@ -7,6 +7,7 @@ mod hostile;
 mod images;
 mod isolation;
 mod leftovers;
+mod life;
 mod lifecycle;
 mod mode;
 mod platform;
@@ -49,6 +50,7 @@ pub(crate) fn all() -> Vec<Case> {
         errors::all(),
         hostile::all(),
         vm::all(),
+        life::all(),
         leftovers::all(),
     ]
     .concat()

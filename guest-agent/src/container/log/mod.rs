@@ -7,6 +7,11 @@
 //!
 //! `P` marks a piece that does not end its line. Bytes are kept as they are.
 
+mod reader;
+mod tail;
+
+pub use reader::LogReader;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -53,26 +58,41 @@ impl LogWriter {
     }
 }
 
-/// One line of a log file, taken apart: the stream, and the bytes that the
-/// process wrote. `None` for a line that no writer of ours made.
-pub fn parse_line(line: &[u8]) -> Option<(StreamId, Vec<u8>)> {
-    let mut parts = line.splitn(4, |&byte| byte == b' ');
-    let _stamp = parts.next()?;
-    let stream = match parts.next()? {
-        b"stdout" => StreamId::Stdout,
-        b"stderr" => StreamId::Stderr,
-        _ => return None,
-    };
-    let whole = match parts.next()? {
-        b"F" => true,
-        b"P" => false,
-        _ => return None,
-    };
-    let mut bytes = parts.next()?.to_vec();
-    if whole {
-        bytes.push(b'\n');
+/// One line of a log file, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// When it was written, in RFC 3339.
+    pub stamp: &'a [u8],
+    /// What the process wrote to.
+    pub stream: StreamId,
+    /// What it wrote, without its newline.
+    pub text: &'a [u8],
+    /// A newline followed.
+    pub is_whole: bool,
+}
+
+impl<'a> Line<'a> {
+    /// `None` for a line that no writer of ours made.
+    pub fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut parts = line.splitn(4, |&byte| byte == b' ');
+        let stamp = parts.next()?;
+        let stream = match parts.next()? {
+            b"stdout" => StreamId::Stdout,
+            b"stderr" => StreamId::Stderr,
+            _ => return None,
+        };
+        let is_whole = match parts.next()? {
+            b"F" => true,
+            b"P" => false,
+            _ => return None,
+        };
+        Some(Self {
+            stamp,
+            stream,
+            text: parts.next()?,
+            is_whole,
+        })
     }
-    Some((stream, bytes))
 }
 
 #[cfg(test)]
@@ -100,10 +120,13 @@ mod tests {
             .unwrap()
             .split(|&byte| byte == b'\n')
         {
-            match parse_line(line).unwrap() {
-                (StreamId::Stdout, bytes) => stdout.extend(bytes),
-                (_, bytes) => stderr.extend(bytes),
-            }
+            let line = Line::parse(line).unwrap();
+            let output = match line.stream {
+                StreamId::Stdout => &mut stdout,
+                _ => &mut stderr,
+            };
+            output.extend(line.text);
+            output.extend(line.is_whole.then_some(b'\n'));
         }
         assert_eq!(stdout, b"one\ntwo continued\n");
         assert_eq!(stderr, b"\xff\0 oops\n\n");

@@ -1,0 +1,325 @@
+//! The shim's life, from the lock it is given to the state it leaves behind.
+//!
+//! ```text
+//!  launch ─► follow to its end ─► restart? ─ no ─► record the end
+//!    ▲                               │ yes
+//!    └───────── after a pause ───────┘
+//! ```
+//!
+//! Meanwhile the [`door`](super::door) answers whoever calls.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use isolazi_protocol::{
+    ContainerState, ErrorCode, ExecSpec, Reply, RestartPolicy, ServerMessage, Transport, WireError,
+};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::{JoinSet, spawn_local};
+
+use crate::container::lifecycle::{self, Action, End, Verdict, judge};
+use crate::container::log::LogWriter;
+use crate::container::{ContainerDir, ContainerStore, now};
+use crate::launch::{self, LaunchError};
+use crate::shim::door;
+use crate::shim::process::{Process, streams};
+use crate::shim::running::{Running, Started};
+use crate::shim::wire::ShimStart;
+
+/// Who wants the container to end for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StoppedBy {
+    /// A user, who may not want it back at the next boot.
+    User,
+    /// The engine, with the machine.
+    Engine,
+}
+
+/// One container's keeper.
+pub(super) struct Shim {
+    dir: ContainerDir,
+    start: ShimStart,
+    lock: File,
+    state: RefCell<ContainerState>,
+    launched: Cell<Instant>,
+    process: RefCell<Option<Rc<Process>>>,
+    restart: Cell<RestartPolicy>,
+    stopped: Cell<Option<StoppedBy>>,
+    /// Wakes a shim that waits to start the container again.
+    stop: Notify,
+    /// The container's end is recorded.
+    over: watch::Sender<bool>,
+}
+
+impl Shim {
+    pub(super) fn new(start: ShimStart, lock: File) -> Self {
+        Self {
+            dir: ContainerDir::new(start.directory.clone()),
+            lock,
+            state: RefCell::new(ContainerState::Created),
+            launched: Cell::new(Instant::now()),
+            process: RefCell::default(),
+            restart: Cell::new(start.restart),
+            stopped: Cell::default(),
+            stop: Notify::new(),
+            over: watch::channel(false).0,
+            start,
+        }
+    }
+
+    /// Launches the container and keeps it until its end.
+    pub(super) async fn live(self, mut agent: Transport<UnixStream>) -> io::Result<()> {
+        let listener = self.listen()?;
+        let shim = Rc::new(self);
+        let started = match shim.launch() {
+            Ok(started) => started,
+            Err(error) => return shim.fail(&mut agent, error).await,
+        };
+        let running = started.announce(agent, shim.start.attach).await;
+        let (closing, closed) = oneshot::channel();
+        let accepting = spawn_local(door::accept(Rc::clone(&shim), listener, closed));
+        let kept = shim.keep(running).await;
+        drop(closing);
+        let _ = accepting.await;
+        kept
+    }
+
+    fn listen(&self) -> io::Result<UnixListener> {
+        let folder = File::open(self.dir.path())?;
+        let address = format!("/proc/self/fd/{}/shim.sock", folder.as_raw_fd());
+        match std::fs::remove_file(self.dir.socket()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        UnixListener::bind(address)
+    }
+
+    /// Follows the container to its end, through all restarts.
+    async fn keep(&self, mut running: Running) -> io::Result<()> {
+        let mut farewells = JoinSet::new();
+        let mut restarts = 0;
+        let ended = loop {
+            let code = running.ended().await;
+            let end = End {
+                code,
+                lived: self.launched.get().elapsed(),
+                stopped: self.stopped.get().is_some(),
+            };
+            let Some(pause) = lifecycle::restart_after(self.restart.get(), end, restarts) else {
+                let ended = self.end(code, None);
+                farewells.spawn_local(running.finish(code));
+                break ended;
+            };
+            restarts = lifecycle::counted(restarts, end.lived);
+            self.rest(code, restarts)?;
+            farewells.spawn_local(running.finish(code));
+            if self.is_stopped_within(pause).await {
+                break self.end(code, None);
+            }
+            running = match self.launch() {
+                Ok(started) => started.unannounced(),
+                Err(error) => break self.end(status_of(&error), Some(error.message)),
+            };
+        };
+        while farewells.join_next().await.is_some() {}
+        ended
+    }
+
+    fn launch(&self) -> Result<Started, WireError> {
+        let internal = |what: &'static str| {
+            move |error: io::Error| WireError::new(ErrorCode::Internal, format!("{what}: {error}"))
+        };
+        let spec = &self.start.plan.process;
+        let log = LogWriter::open(&self.dir.log())
+            .map_err(internal("cannot open the container's log"))?;
+        let (stdio, ends) = streams(spec.terminal, spec.open_stdin)
+            .map_err(internal("cannot make the container's standard streams"))?;
+        let launched = launch::start(&self.start.plan, stdio).map_err(|error| to_wire(&error))?;
+        self.launched.set(Instant::now());
+        let state = ContainerState::Running {
+            pid: launched.pid.as_raw(),
+            started_at: now(),
+        };
+        self.record(state, false)
+            .map_err(internal("cannot record the container's state"))?;
+        let started = Started::adopt(launched, ends, Some(log))
+            .map_err(internal("cannot follow the container's process"))?;
+        self.process.replace(Some(Rc::clone(started.process())));
+        Ok(started)
+    }
+
+    /// Reports a container that could not start, to the caller and on disk.
+    async fn fail(&self, agent: &mut Transport<UnixStream>, error: WireError) -> io::Result<()> {
+        self.end(status_of(&error), Some(error.message.clone()))?;
+        let reply = ServerMessage::Reply(Err(error));
+        // The agent may be gone; the state on disk tells the same.
+        let _ = agent.send_message(&reply).await;
+        Ok(())
+    }
+
+    fn record(&self, state: ContainerState, durable: bool) -> io::Result<()> {
+        self.dir.set_state(&state, durable)?;
+        self.state.replace(state);
+        Ok(())
+    }
+
+    /// Takes away what the ended process has left in the system.
+    fn clean_up(&self) {
+        self.process.replace(None);
+        for error in launch::cleanup(&self.start.plan) {
+            eprintln!("shim: {error}");
+        }
+    }
+
+    /// Cleans up after an end that is not the last.
+    fn rest(&self, code: i32, restarts: u32) -> io::Result<()> {
+        self.clean_up();
+        let state = ContainerState::Restarting {
+            code,
+            restarts,
+            finished_at: now(),
+        };
+        self.record(state, true)
+    }
+
+    /// Waits, unless somebody has the container stopped.
+    async fn is_stopped_within(&self, pause: Duration) -> bool {
+        if self.stopped.get().is_none() {
+            let _ = tokio::time::timeout(pause, self.stop.notified()).await;
+        }
+        self.stopped.get().is_some()
+    }
+
+    /// Cleans up after the container and records its end, or removes it.
+    fn end(&self, code: i32, error: Option<String>) -> io::Result<()> {
+        self.clean_up();
+        let recorded = match self.start.auto_remove {
+            true => self.remove(),
+            false => self.record_end(code, error),
+        };
+        let _ = self.lock.unlock();
+        self.over.send_replace(true);
+        recorded
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        let root = self.dir.path().parent().unwrap_or(self.dir.path());
+        let store = ContainerStore::open(root.to_owned()).map_err(io::Error::other)?;
+        store.delete(&self.dir).map_err(io::Error::other)
+    }
+
+    fn record_end(&self, code: i32, error: Option<String>) -> io::Result<()> {
+        let started_at = match *self.state.borrow() {
+            ContainerState::Running { started_at, .. }
+            | ContainerState::Paused { started_at, .. } => Some(started_at),
+            _ => None,
+        };
+        let state = ContainerState::Exited {
+            code,
+            started_at,
+            finished_at: now(),
+            error,
+            stopped: self.stopped.get() == Some(StoppedBy::User),
+        };
+        self.record(state, true)
+    }
+
+    /// The first process, while there is one.
+    pub(super) fn process(&self) -> Option<Rc<Process>> {
+        self.process.borrow().clone()
+    }
+
+    pub(super) fn state(&self) -> Ref<'_, ContainerState> {
+        self.state.borrow()
+    }
+
+    pub(super) fn stop_signal(&self) -> i32 {
+        self.start.stop_signal
+    }
+
+    pub(super) fn set_restart(&self, policy: RestartPolicy) {
+        self.restart.set(policy);
+    }
+
+    /// No restart follows the next end.
+    pub(super) fn stop_for_good(&self, by: StoppedBy) {
+        self.stopped.set(Some(by));
+        self.stop.notify_one();
+    }
+
+    /// Waits until the container's end is recorded.
+    pub(super) async fn over(&self) {
+        // The sender outlives this borrow of it.
+        let _ = self.over.subscribe().wait_for(|over| *over).await;
+    }
+
+    /// Whether there is something to do for `action`.
+    pub(super) fn judge(&self, action: Action) -> Result<Verdict, WireError> {
+        judge(action, &self.state()).map_err(|refusal| {
+            let id = self.start.plan.id.short();
+            WireError::new(ErrorCode::Conflict, format!("container {id} {refusal}"))
+        })
+    }
+
+    /// Suspends the container's processes, or lets them go on.
+    pub(super) fn freeze(&self, frozen: bool) -> Result<Reply, WireError> {
+        self.judge(if frozen {
+            Action::Pause
+        } else {
+            Action::Unpause
+        })?;
+        let (ContainerState::Running { pid, started_at }
+        | ContainerState::Paused { pid, started_at }) = *self.state()
+        else {
+            return Ok(Reply::Done);
+        };
+        let failed = |error: io::Error| {
+            let code = match error.kind() {
+                io::ErrorKind::Unsupported => ErrorCode::Unsupported,
+                _ => ErrorCode::Internal,
+            };
+            let what = if frozen { "suspend" } else { "resume" };
+            WireError::new(code, format!("cannot {what} the container: {error}"))
+        };
+        crate::cgroup::freeze(&self.start.plan.cgroup.path, frozen).map_err(failed)?;
+        let state = match frozen {
+            true => ContainerState::Paused { pid, started_at },
+            false => ContainerState::Running { pid, started_at },
+        };
+        self.record(state, false).map_err(failed)?;
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn launch_exec(&self, spec: &ExecSpec) -> Result<Started, WireError> {
+        self.judge(Action::Exec)?;
+        let internal = |error: io::Error| {
+            let message = format!("cannot prepare the process: {error}");
+            WireError::new(ErrorCode::Internal, message)
+        };
+        let init = self.process();
+        let init = init.ok_or_else(|| internal(io::ErrorKind::NotFound.into()))?;
+        let (stdio, ends) = streams(spec.terminal, spec.open_stdin).map_err(internal)?;
+        let plan = &self.start.plan;
+        let launched = launch::exec(plan, spec, init.pid(), init.pidfd().as_fd(), stdio)
+            .map_err(|error| to_wire(&error))?;
+        Started::adopt(launched, ends, None).map_err(internal)
+    }
+}
+
+/// The container's status where its command could not be started.
+fn status_of(error: &WireError) -> i32 {
+    match error.code {
+        ErrorCode::NotExecutable => 126,
+        ErrorCode::CommandNotFound => 127,
+        _ => 125,
+    }
+}
+
+fn to_wire(error: &LaunchError) -> WireError {
+    WireError::new(error.code(), error.to_string())
+}
