@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
-use isolazi_protocol::{Compression, Digest, MAX_DATA_BYTES, Reply, Request, StreamId};
+use isolazi_protocol::{Compression, Digest, Isolation, MAX_DATA_BYTES, Reply, Request, StreamId};
 
 use crate::connection::{Conversation, ConversationError, Incoming, Listener, Speaker};
 use crate::image::{LayerSink, LayerWriter, SinkError};
@@ -48,6 +48,11 @@ impl Engine {
     /// The engine on `machine`.
     pub fn new(machine: Arc<dyn Machine>) -> Self {
         Self { machine }
+    }
+
+    /// How its containers are kept apart from the host.
+    pub fn isolation(&self) -> Isolation {
+        self.machine.isolation()
     }
 
     /// The machine itself.

@@ -183,9 +183,26 @@ impl Engine {
         }
         // With --rm the shim has removed it by now.
         if dir.path().exists() {
+            self.settled(container, &dir).await?;
             self.containers.remove(&dir)?;
         }
         Ok(Reply::Done)
+    }
+
+    /// Waits for the shim of a container that has ended to let go of it.
+    pub(super) async fn settled(
+        &self,
+        container: &str,
+        dir: &ContainerDir,
+    ) -> Result<(), WireError> {
+        for _ in 0..ATTEMPTS {
+            let state = dir.state().map_err(|error| io_error(container, error))?;
+            if state.is_active() || !dir.is_alive() {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Stops every running container, all at once.

@@ -143,6 +143,7 @@ impl Engine {
                 false => Ok(Begun::Done),
             };
         }
+        self.settled(&container, &dir).await?;
         let lock = dir.lock().map_err(|error| io_error(&container, error))?;
         let Some(lock) = lock else {
             let message = format!("container {container} is just starting or ending; try again");

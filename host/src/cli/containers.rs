@@ -1,7 +1,7 @@
 //! Commands about containers that exist.
 
 use clap::Args;
-use isolazi_protocol::RestartPolicy;
+use isolazi_protocol::{Isolation, RestartPolicy};
 
 use crate::detach::DetachKeys;
 
@@ -11,9 +11,20 @@ pub struct LifeArgs {
     /// When to start the container again after its end: no, on-failure[:N], always, unless-stopped
     #[arg(long, value_name = "POLICY", value_parser = restart_policy, default_value = "no")]
     pub restart: RestartPolicy,
+    /// Where it runs: process (this host's kernel) or vm
+    #[arg(long, value_name = "WHERE", value_parser = isolation)]
+    pub isolation: Option<Isolation>,
     /// How to leave its terminal.
     #[command(flatten)]
     pub terminal: TerminalArgs,
+}
+
+fn isolation(text: &str) -> Result<Isolation, &'static str> {
+    match text {
+        "process" => Ok(Isolation::Process),
+        "vm" => Ok(Isolation::Vm),
+        _ => Err("use process or vm"),
+    }
 }
 
 /// Options of commands that attach to a terminal.

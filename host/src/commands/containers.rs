@@ -7,7 +7,6 @@ use serde_json::Value;
 use crate::cli::{InspectArgs, KillArgs, NamedArgs, RenameArgs, RmArgs, StopArgs, UpdateArgs};
 use crate::commands::{Context, FAILURE};
 use crate::connection::Incoming;
-use crate::engine::Engine;
 use crate::inspect;
 use crate::output;
 
@@ -20,9 +19,14 @@ pub(super) async fn stop(context: &Context, args: &StopArgs) -> Result<u8> {
 }
 
 pub(super) async fn rm(context: &Context, args: &RmArgs) -> Result<u8> {
-    ask_for_each(context, &args.containers, |container| Request::Remove {
-        container,
-        force: args.force,
+    each(&args.containers, |container| async {
+        let engine = context.engine_of(&container).await?;
+        let remove = Request::Remove {
+            container,
+            force: args.force,
+        };
+        engine.ask(&remove).await?;
+        context.refresh(&engine).await
     })
     .await
 }
@@ -62,16 +66,20 @@ pub(super) async fn rename(context: &Context, args: &RenameArgs) -> Result<u8> {
         container: args.container.clone(),
         name: args.name.clone(),
     };
-    context.engine()?.ask(&request).await?;
+    let engine = context.engine_of(&args.container).await?;
+    let _names = context.lock_names()?;
+    let place = engine.isolation();
+    context.ensure_free(&args.name, place).await?;
+    engine.ask(&request).await?;
+    context.refresh(&engine).await?;
     Ok(0)
 }
 
 /// Prints how each container ended, once it has.
 pub(super) async fn wait(context: &Context, args: &NamedArgs) -> Result<u8> {
-    let engine = context.engine()?;
     let mut status = 0;
     for container in &args.containers {
-        match end_of(&engine, container).await {
+        match end_of(context, container).await {
             Ok(code) => output::result(code.to_string()),
             Err(error) => {
                 output::failure(&format!("{error:#}"));
@@ -82,7 +90,8 @@ pub(super) async fn wait(context: &Context, args: &NamedArgs) -> Result<u8> {
     Ok(status)
 }
 
-async fn end_of(engine: &Engine, container: &str) -> Result<i32> {
+async fn end_of(context: &Context, container: &str) -> Result<i32> {
+    let engine = context.engine_of(container).await?;
     let request = Request::Wait {
         container: container.to_owned(),
     };
@@ -101,8 +110,8 @@ async fn ask_for_each(
     containers: &[String],
     request: impl Fn(String) -> Request,
 ) -> Result<u8> {
-    let engine = context.engine()?;
     each(containers, |container| async {
+        let engine = context.engine_of(&container).await?;
         Ok(engine.ask(&request(container)).await.map(drop)?)
     })
     .await
@@ -127,11 +136,10 @@ where
 }
 
 pub(super) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8> {
-    let engine = context.engine()?;
     let mut details = Vec::new();
     let mut status = 0;
     for container in &args.containers {
-        match detail(context, &engine, container).await {
+        match detail(context, container).await {
             Ok(detail) => details.push(detail),
             Err(error) => {
                 output::failure(&format!("{error:#}"));
@@ -143,12 +151,13 @@ pub(super) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8>
     Ok(status)
 }
 
-async fn detail(context: &Context, engine: &Engine, container: &str) -> Result<Value> {
+async fn detail(context: &Context, container: &str) -> Result<Value> {
+    let engine = context.engine_of(container).await?;
     let request = Request::Inspect {
         container: container.to_owned(),
     };
     match engine.ask(&request).await? {
-        Reply::Container(detail) => Ok(inspect::container(&detail, context.isolation())),
+        Reply::Container(detail) => Ok(inspect::container(&detail, engine.isolation())),
         _ => bail!("the agent did not describe container {container}"),
     }
 }

@@ -23,7 +23,11 @@ pub(super) async fn exec(context: &Context, args: &ExecArgs) -> Result<u8> {
         spec: Box::new(spec::exec(&process, &args.command, size)),
         attach: !args.detach,
     };
-    let mut conversation = context.engine()?.open(&request).await?;
+    let mut conversation = context
+        .engine_of(&args.container)
+        .await?
+        .open(&request)
+        .await?;
     await_start(&mut conversation).await?;
     if args.detach {
         conversation.reply().await?;

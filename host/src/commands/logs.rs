@@ -17,7 +17,11 @@ pub(super) async fn logs(context: &Context, args: &LogsArgs) -> Result<u8> {
         follow: args.follow,
         wanted: range(args)?,
     };
-    let mut conversation = context.engine()?.open(&request).await?;
+    let mut conversation = context
+        .engine_of(&args.container)
+        .await?
+        .open(&request)
+        .await?;
     let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
     loop {
         let (stream, bytes) = match conversation.next().await? {

@@ -5,6 +5,7 @@ mod containers;
 mod exec;
 mod images;
 mod logs;
+mod places;
 mod ps;
 mod pull;
 mod run;
@@ -33,10 +34,11 @@ const ENGINE_FAILURE: u8 = 125;
 const FAILURE: u8 = 1;
 
 /// What every command needs to know.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
     paths: Paths,
-    vm: bool,
+    /// Where the user says that containers are to run or to be looked for.
+    place: Option<Isolation>,
     insecure_registries: Vec<String>,
 }
 
@@ -44,24 +46,48 @@ impl Context {
     fn new(global: &GlobalArgs) -> Result<Self> {
         Ok(Self {
             paths: Paths::new(data_root(global.root.clone())?),
-            vm: global.vm,
+            place: global.vm.then_some(Isolation::Vm),
             insecure_registries: global.insecure_registry.clone(),
         })
     }
 
-    /// The engine that the user chose. Dialing it starts its machine.
+    /// The engine that new containers run on. Dialing it starts its machine.
     fn engine(&self) -> Result<Engine> {
-        let machine: Arc<dyn machine::Machine> = match self.vm {
-            true => Arc::new(machine::qemu::Qemu::new(&self.paths)?),
-            false => native(&self.paths)?,
+        self.engine_in(self.isolation())
+    }
+
+    /// The engine of a place.
+    fn engine_in(&self, place: Isolation) -> Result<Engine> {
+        let machine: Arc<dyn machine::Machine> = match place {
+            Isolation::Vm => Arc::new(machine::qemu::Qemu::new(&self.paths)?),
+            Isolation::Process => native(&self.paths)?,
         };
         Ok(Engine::new(machine))
     }
 
+    /// Where new containers run.
     fn isolation(&self) -> Isolation {
-        match self.vm {
-            true => Isolation::Vm,
-            false => Isolation::Process,
+        self.place.unwrap_or(self.default_place())
+    }
+
+    fn default_place(&self) -> Isolation {
+        match self.is_possible(Isolation::Process) {
+            true => Isolation::Process,
+            false => Isolation::Vm,
+        }
+    }
+
+    /// Whether this host can have containers there at all.
+    #[expect(clippy::unused_self, reason = "a configuration will have a say")]
+    fn is_possible(&self, place: Isolation) -> bool {
+        place == Isolation::Vm || cfg!(target_os = "linux")
+    }
+
+    /// The same, in another place.
+    fn in_place(self, place: Option<Isolation>) -> Self {
+        Self {
+            place: place.or(self.place),
+            ..self
         }
     }
 
@@ -103,7 +129,11 @@ pub(crate) async fn dispatch(cli: Cli) -> (u8, Result<u8>) {
 }
 
 async fn carry_out(context: Context, command: Command) -> Result<u8> {
-    if context.vm
+    let context = match &command {
+        Command::Run(args) | Command::Create(args) => context.in_place(args.life.isolation),
+        _ => context,
+    };
+    if context.isolation() == Isolation::Vm
         && matches!(
             command,
             Command::Run(_) | Command::Create(_) | Command::Pull(_)
@@ -142,10 +172,10 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
 /// The first command since this host has booted starts what is to come back.
 #[cfg(target_os = "linux")]
 async fn revive_after_boot(context: &Context) -> Result<()> {
-    if context.vm || !revive::is_first_since_boot(context.paths.root()) {
+    if context.place == Some(Isolation::Vm) || !revive::is_first_since_boot(context.paths.root()) {
         return Ok(());
     }
-    for failure in revive::revive(&context.engine()?).await? {
+    for failure in revive::revive(&context.engine_in(Isolation::Process)?).await? {
         output::warning(&failure);
     }
     Ok(())

@@ -7,6 +7,9 @@
 //!             layers missing there: push them, once more ◄──────┘
 //! ```
 
+use std::fs::File;
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use isolazi_protocol::{BindMount, ContainerId, ContainerSpec, ErrorCode, Event, Request};
 
@@ -21,6 +24,9 @@ use crate::spec::{self, Surroundings};
 use crate::volume::Volume;
 use crate::{output, resolv, terminal};
 
+/// Containers that end sooner need not be found by other commands.
+const A_WHILE: Duration = Duration::from_millis(200);
+
 pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
     let args = &settle_terminal(args)?;
     let engine = context.engine()?;
@@ -29,11 +35,14 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
         spec: Box::new(spec),
         attach: !args.detach,
     };
+    let names = reserve(context, &engine, args).await?;
     let mut conversation = start(context, &engine, &image, &request).await?;
     let id = created(&mut conversation).await?;
+    drop(names);
     await_start(&mut conversation).await?;
     if args.detach {
         conversation.reply().await?;
+        context.refresh(&engine).await?;
         output::result(id.as_str());
         return Ok(0);
     }
@@ -42,7 +51,13 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
         tty: args.process.tty,
         detach: detach_keys(&args.life.terminal),
     };
-    Ok(exit_status(session::attach(conversation, &how).await?))
+    let known = tokio::spawn(make_known(context.clone(), engine.clone()));
+    let ended = session::attach(conversation, &how).await?;
+    if !args.rm || known.is_finished() {
+        // What is wrong in the list of a machine is found out later.
+        let _ = context.refresh(&engine).await;
+    }
+    Ok(exit_status(ended))
 }
 
 /// `isolazi create`.
@@ -55,11 +70,29 @@ pub(super) async fn create(context: &Context, args: &RunArgs) -> Result<u8> {
     let request = Request::Create {
         spec: Box::new(spec),
     };
+    let _names = reserve(context, &engine, args).await?;
     let mut conversation = start(context, &engine, &image, &request).await?;
     let id = created(&mut conversation).await?;
     conversation.reply().await?;
+    context.refresh(&engine).await?;
     output::result(id.as_str());
     Ok(0)
+}
+
+/// Sees to it that a name is not given away elsewhere while the container gets it.
+async fn reserve(context: &Context, engine: &Engine, args: &RunArgs) -> Result<Option<File>> {
+    let Some(name) = &args.name else {
+        return Ok(None);
+    };
+    let lock = context.lock_names()?;
+    context.ensure_free(name, engine.isolation()).await?;
+    Ok(Some(lock))
+}
+
+/// Lets other commands know of a container in the machine, if it stays a while.
+async fn make_known(context: Context, engine: Engine) -> Result<()> {
+    tokio::time::sleep(A_WHILE).await;
+    context.refresh(&engine).await
 }
 
 /// The image, and what the container is to be.

@@ -15,13 +15,13 @@ use crate::session::{self, Attach};
 use crate::terminal;
 
 pub(super) async fn start(context: &Context, args: &StartArgs) -> Result<u8> {
-    let engine = context.engine()?;
     if !args.attach && !args.interactive {
-        return each(&args.containers, |container| start_one(&engine, container)).await;
+        return each(&args.containers, |container| start_one(context, container)).await;
     }
     let [container] = args.containers.as_slice() else {
         bail!("only one container can be attached to; start the others without -a and -i");
     };
+    let engine = context.engine_of(container).await?;
     let detail = describe(&engine, container).await?;
     let conversation = engine
         .open(&start_request(&engine, &detail, true).await?)
@@ -30,20 +30,20 @@ pub(super) async fn start(context: &Context, args: &StartArgs) -> Result<u8> {
 }
 
 pub(super) async fn restart(context: &Context, args: &RestartArgs) -> Result<u8> {
-    let engine = context.engine()?;
     each(&args.containers, |container| async {
+        let engine = context.engine_of(&container).await?;
         let stop = Request::Stop {
             container: container.clone(),
             timeout: args.time,
         };
         engine.ask(&stop).await?;
-        start_one(&engine, container).await
+        start_in(&engine, container).await
     })
     .await
 }
 
 pub(super) async fn attach(context: &Context, args: &AttachArgs) -> Result<u8> {
-    let engine = context.engine()?;
+    let engine = context.engine_of(&args.container).await?;
     let detail = describe(&engine, &args.container).await?;
     let request = Request::Attach {
         container: args.container.clone(),
@@ -52,7 +52,11 @@ pub(super) async fn attach(context: &Context, args: &AttachArgs) -> Result<u8> {
     follow(conversation, &detail, !args.no_stdin, &args.terminal).await
 }
 
-async fn start_one(engine: &Engine, container: String) -> Result<()> {
+async fn start_one(context: &Context, container: String) -> Result<()> {
+    start_in(&context.engine_of(&container).await?, container).await
+}
+
+async fn start_in(engine: &Engine, container: String) -> Result<()> {
     let detail = describe(engine, &container).await?;
     let mut conversation = engine
         .open(&start_request(engine, &detail, false).await?)

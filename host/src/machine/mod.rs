@@ -4,6 +4,7 @@
 //! a guest under some hypervisor ([`qemu`]). Commands know only the trait.
 
 pub mod appliance;
+pub mod known;
 #[cfg(target_os = "linux")]
 pub mod native;
 #[cfg(unix)]
@@ -12,7 +13,7 @@ pub mod qemu;
 use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
-use isolazi_protocol::{BindSource, WireError};
+use isolazi_protocol::{BindSource, Isolation, WireError};
 
 use crate::connection::Dialed;
 
@@ -66,6 +67,9 @@ impl MachineError {
 
 /// Where an engine runs.
 pub trait Machine: Send + Sync {
+    /// How its containers are kept apart from the host.
+    fn isolation(&self) -> Isolation;
+
     /// Connects to the agent. Starts the machine where it does not run.
     fn dial(&self) -> BoxFuture<'_, Result<Dialed, MachineError>>;
 

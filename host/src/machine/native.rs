@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use isolazi_agent::server::{Engine, EngineConfig, serve};
-use isolazi_protocol::{BindSource, ErrorCode, WireError};
+use isolazi_protocol::{BindSource, ErrorCode, Isolation, WireError};
 
 use crate::connection::Dialed;
 use crate::machine::{Machine, MachineError};
@@ -34,6 +34,10 @@ impl Native {
 }
 
 impl Machine for Native {
+    fn isolation(&self) -> Isolation {
+        Isolation::Process
+    }
+
     fn dial(&self) -> BoxFuture<'_, Result<Dialed, MachineError>> {
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         // A conversation that breaks off is noticed on our side.

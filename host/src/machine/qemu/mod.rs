@@ -28,7 +28,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use isolazi_protocol::{BindSource, Token};
+use isolazi_protocol::{BindSource, Isolation, Token};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -186,6 +186,10 @@ impl Qemu {
 }
 
 impl Machine for Qemu {
+    fn isolation(&self) -> Isolation {
+        Isolation::Vm
+    }
+
     fn dial(&self) -> BoxFuture<'_, Result<Dialed, MachineError>> {
         async move {
             let ready = self.start().await?;

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use isolazi_protocol::{Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
@@ -27,7 +28,7 @@ use super::layout::Layout;
 use super::wire::{self, Answer, Ask, MachineState, Ready};
 use crate::connection::Conversation;
 use crate::engine::Engine;
-use crate::machine::MachineError;
+use crate::machine::{MachineError, known};
 use crate::paths::Paths;
 use crate::revive::revive;
 
@@ -78,6 +79,7 @@ enum Phase {
 }
 
 struct Supervisor {
+    folder: PathBuf,
     phase: watch::Sender<Phase>,
     machine: RefCell<Option<Booted>>,
     stop: Notify,
@@ -105,6 +107,7 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
     let _ = std::fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket).map_err(MachineError::io("listen on", &socket))?;
     let supervisor = Rc::new(Supervisor {
+        folder: paths.machine(),
         phase: watch::channel(Phase::Booting).0,
         machine: RefCell::default(),
         stop: Notify::new(),
@@ -189,11 +192,19 @@ impl Supervisor {
             Phase::Running(ready) => ready.clone(),
             _ => return,
         };
-        let request = isolazi_protocol::Request::Shutdown;
-        let asked = async {
+        let ask = async |request| {
             let dialed = super::dial_guest(&ready).await.ok()?;
             let conversation = Conversation::open(dialed, &request).await.ok()?;
             conversation.reply().await.ok()
+        };
+        let asked = async {
+            // For those who ask while the machine is down.
+            if let Some(Reply::Containers(all)) = ask(Request::List { all: true }).await
+                && let Err(error) = known::write(&self.folder, all)
+            {
+                crate::output::failure(&format!("{:#}", anyhow::Error::from(error)));
+            }
+            ask(Request::Shutdown).await
         };
         let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, asked).await;
     }

@@ -10,6 +10,7 @@ mod leftovers;
 mod life;
 mod lifecycle;
 mod mode;
+mod places;
 mod platform;
 mod run;
 mod signals;
@@ -51,6 +52,7 @@ pub(crate) fn all() -> Vec<Case> {
         hostile::all(),
         vm::all(),
         life::all(),
+        places::all(),
         leftovers::all(),
     ]
     .concat()

@@ -70,7 +70,7 @@ fn a_shell_can_be_used(world: &World) -> Result<()> {
     let mut session = world.run_with(&["-it"], ["sh"]).on_terminal(24, 80)?;
     session.type_in("echo $((6 * 7))\n")?;
     session.wait_for("42")?;
-    session.type_in("echo sl''eeping; sleep 1000\n")?;
+    session.type_in("sh -c 'echo sl\"\"eeping; exec sleep 1000'\n")?;
     session.wait_for("sleeping")?;
     session.type_in("\x03")?;
     session.type_in("echo $((6 * 9))\n")?;
