@@ -2,10 +2,12 @@
 //! everything else to standard error.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod format;
 mod table;
 
 use std::io::{self, Write};
 
+pub use format::{Listing, Template};
 pub use table::Table;
 
 /// Prints a result. A reader that has gone away ends the command quietly.
