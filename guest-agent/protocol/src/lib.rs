@@ -40,7 +40,7 @@ pub use codec::{
 pub use container::{
     BindMount, BindSource, ContainerDetail, ContainerSpec, ContainerState, ContainerSummary,
     ExecSpec, ImageIdentity, Isolation, NetworkMode, ProcessSpec, Resources, SeccompProfile,
-    WindowSize,
+    SummaryMount, WindowSize,
 };
 pub use error::{ErrorCode, WireError};
 pub use id::{ContainerId, Digest, IdError};
@@ -51,7 +51,7 @@ pub use message::{
 pub use transport::{Transport, TransportError};
 
 /// Version of the wire format. Host and agent must agree exactly.
-pub const GENERATION: u32 = 1;
+pub const GENERATION: u32 = 2;
 
 /// The vsock port on which a guest's agent listens.
 pub const AGENT_VSOCK_PORT: u32 = 1024;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use isolazi_protocol::{
 
 use crate::container::files::{ContainerDir, Record};
 use crate::container::{names, now};
+use crate::rootfs::usage;
 
 /// Folder of the name links, out of the way of the ids.
 const NAMES: &str = ".names";
@@ -160,10 +162,26 @@ impl ContainerStore {
     pub fn list(&self, all: bool) -> Vec<ContainerSummary> {
         let mut containers: Vec<_> = self
             .ids()
-            .filter_map(|id| self.dir(&id).summary().ok())
-            .filter(|summary| all || matches!(summary.state, ContainerState::Running { .. }))
+            .map(|id| self.dir(&id))
+            .filter_map(|dir| {
+                // The small file first: most of what has ended is not read any further.
+                let state = dir.state().ok()?;
+                let wanted = all || matches!(state, ContainerState::Running { .. });
+                wanted.then(|| dir.summary(state).ok()).flatten()
+            })
             .collect();
         containers.sort_by_key(|summary| std::cmp::Reverse(summary.created_at));
+        containers
+    }
+
+    /// Finds out what each of these has written to its root file system.
+    pub fn measure(&self, mut containers: Vec<ContainerSummary>) -> Vec<ContainerSummary> {
+        for container in &mut containers {
+            let upper = self.dir(&container.id).path().join("upper");
+            // One that is removed in this moment has nothing.
+            let folder = crate::sys::fs::open_dir(&upper);
+            container.size = folder.ok().map(|it| usage::of(it.as_fd()));
+        }
         containers
     }
 
@@ -370,6 +388,20 @@ mod tests {
         fs::write(bad.dir.path().join("config.json"), "{").unwrap();
         let names: Vec<_> = store.list(true).into_iter().map(|c| c.name).collect();
         assert_eq!(names, ["good"]);
+    }
+
+    #[test]
+    fn what_a_container_has_written_is_measured() {
+        let (_folder, store) = store();
+        let new = create(&store, Some("web")).unwrap();
+        let upper = new.dir.path().join("upper");
+        let size = || store.measure(store.list(true))[0].size;
+        assert_eq!(size(), None, "it has no files yet");
+        fs::create_dir(&upper).unwrap();
+        assert_eq!(size(), Some(0));
+        fs::write(upper.join("file"), vec![1; 1 << 20]).unwrap();
+        assert!(size() >= Some(1 << 20), "{:?}", size());
+        assert_eq!(store.list(true)[0].size, None, "only where it is asked for");
     }
 
     #[test]

@@ -180,7 +180,7 @@ where
             }
             Err(error) => Err(error),
         },
-        Request::List { all } => Ok(Reply::Containers(engine.containers.list(all))),
+        Request::List { all, size } => engine.list(all, size).await,
         Request::Inspect { container } => engine.inspect(&container),
         Request::Logs { container, follow } => engine.logs(&mut client, &container, follow).await?,
         Request::Stop { container, timeout } => engine.stop(&container, timeout).await,

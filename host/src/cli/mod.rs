@@ -1,11 +1,13 @@
 //! The command line as clap sees it: types and help texts, nothing else.
 
+mod listing;
 mod run;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
 pub use run::{ProcessArgs, RunArgs};
 
 /// Run OCI containers, on this host's kernel or in a minimal virtual machine.
@@ -71,7 +73,7 @@ pub enum Command {
     #[command(subcommand)]
     Vm(VmCommand),
     /// Print version information
-    Version,
+    Version(FormatArgs),
 }
 
 /// `isolazi exec`.
@@ -85,17 +87,6 @@ pub struct ExecArgs {
     /// Command and arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
-}
-
-/// `isolazi ps`.
-#[derive(Debug, Args)]
-pub struct PsArgs {
-    /// Show all containers (default: only running)
-    #[arg(short, long)]
-    pub all: bool,
-    /// Print only ids
-    #[arg(short, long)]
-    pub quiet: bool,
 }
 
 /// `isolazi logs`.
@@ -130,14 +121,6 @@ pub struct RmArgs {
     pub containers: Vec<String>,
 }
 
-/// `isolazi inspect`.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// Ids, starts of ids, or names
-    #[arg(required = true)]
-    pub containers: Vec<String>,
-}
-
 /// `isolazi pull`.
 #[derive(Debug, Args)]
 pub struct PullArgs {
@@ -151,23 +134,15 @@ pub struct PullArgs {
     pub image: String,
 }
 
-/// `isolazi images`.
-#[derive(Debug, Args)]
-pub struct ImagesArgs {
-    /// Print only ids
-    #[arg(short, long)]
-    pub quiet: bool,
-}
-
 /// `isolazi vm`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum VmCommand {
     /// Start the virtual machine
     Start,
     /// Stop the virtual machine and the containers in it
     Stop,
     /// Show whether the machine runs, and which hypervisors there are
-    Status,
+    Status(FormatArgs),
     /// Show the machine's configuration
-    Info,
+    Info(FormatArgs),
 }

@@ -3,6 +3,7 @@
 
 mod containers;
 mod exec;
+mod filter;
 mod images;
 mod logs;
 mod ps;
@@ -113,8 +114,8 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Inspect(args) => return containers::inspect(&context, &args).await,
         Command::Pull(args) => pull::pull(&context, &args).await?,
         Command::Images(args) => images::images(&context, &args)?,
-        Command::Vm(command) => vm::vm(&context, command).await?,
-        Command::Version => version::version(),
+        Command::Vm(command) => vm::vm(&context, &command).await?,
+        Command::Version(args) => version::version(&context, &args).await?,
     }
     Ok(0)
 }

@@ -41,6 +41,11 @@ pub fn warning(text: &str) {
     progress(format!("isolazi: warning: {}", printable(text)));
 }
 
+/// JSON over several lines, with its control characters escaped.
+pub fn pretty(value: &serde_json::Value) -> String {
+    format::escaped(&format!("{value:#}"))
+}
+
 /// Text from elsewhere with its control characters made visible.
 pub fn printable(text: &str) -> String {
     text.chars()

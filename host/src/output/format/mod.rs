@@ -26,6 +26,7 @@ mod value;
 use serde_json::{Map, Value};
 
 pub use listing::Listing;
+pub(super) use value::escaped;
 
 use exec::Run;
 use parse::Node;

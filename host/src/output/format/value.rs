@@ -175,7 +175,7 @@ fn show(value: &Value, out: &mut String) {
 }
 
 /// JSON in which the control characters that it allows are escaped, too.
-pub(crate) fn escaped(json: &str) -> String {
+pub(in crate::output) fn escaped(json: &str) -> String {
     if !json.chars().any(char::is_control) {
         return json.to_owned();
     }
