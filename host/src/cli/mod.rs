@@ -1,14 +1,18 @@
 //! The command line as clap sees it: types and help texts, nothing else.
 
+mod help;
 mod listing;
 mod run;
+mod shell;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use help::{command, complaint};
 pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
 pub use run::{ProcessArgs, RunArgs};
+pub use shell::{CompletionArgs, ManArgs, Shell};
 
 /// Run OCI containers, on this host's kernel or in a minimal virtual machine.
 #[derive(Debug, Parser)]
@@ -74,6 +78,10 @@ pub enum Command {
     Vm(VmCommand),
     /// Print version information
     Version(FormatArgs),
+    /// Print what makes a shell complete commands, options and names
+    Completion(CompletionArgs),
+    /// Print the manual page, or write one for each command to a folder
+    Man(ManArgs),
 }
 
 /// `isolazi exec`.

@@ -1,11 +1,13 @@
 //! The verbs, one a file. Each takes its parsed arguments and the [`Context`],
 //! and returns the exit status.
 
+mod completion;
 mod containers;
 mod exec;
 mod filter;
 mod images;
 mod logs;
+mod man;
 mod ps;
 mod pull;
 mod run;
@@ -26,9 +28,13 @@ use crate::image::ImageStore;
 use crate::machine;
 use crate::paths::Paths;
 
+pub(crate) use completion::answer;
+
 /// Exit status of a command that failed before its container ran.
 const ENGINE_FAILURE: u8 = 125;
 const FAILURE: u8 = 1;
+/// Exit status where the command line makes no sense.
+pub(crate) const USAGE: u8 = 2;
 
 /// What every command needs to know.
 #[derive(Debug)]
@@ -116,6 +122,8 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Images(args) => images::images(&context, &args)?,
         Command::Vm(command) => vm::vm(&context, &command).await?,
         Command::Version(args) => version::version(&context, &args).await?,
+        Command::Completion(args) => completion::completion(&args)?,
+        Command::Man(args) => man::man(&args)?,
     }
     Ok(0)
 }

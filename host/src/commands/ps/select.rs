@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use isolazi_protocol::{ContainerState, ContainerSummary, Isolation};
-use regex::Regex;
+use regex_lite::Regex;
 
 use super::fields;
 use crate::cli::PsArgs;

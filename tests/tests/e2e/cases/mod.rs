@@ -8,6 +8,7 @@ mod images;
 mod isolation;
 mod leftovers;
 mod lifecycle;
+mod listing;
 mod mode;
 mod platform;
 mod run;
@@ -49,6 +50,7 @@ pub(crate) fn all() -> Vec<Case> {
         errors::all(),
         hostile::all(),
         vm::all(),
+        listing::all(),
         leftovers::all(),
     ]
     .concat()
