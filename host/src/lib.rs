@@ -31,14 +31,17 @@ pub mod volume;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 /// Runs the command line of this process; returns its exit status.
 pub fn main() -> ExitCode {
     if let Some(status) = run_as_helper() {
         return status;
     }
-    let cli = cli::Cli::parse();
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     let runtime = match commands::runtime(&cli.command) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -55,6 +58,25 @@ pub fn main() -> ExitCode {
     // A thread that reads standard input cannot be waited for.
     runtime.shutdown_background();
     ExitCode::from(status)
+}
+
+/// The command line, or the exit status where there is nothing to carry out.
+fn parse() -> Result<cli::Cli, ExitCode> {
+    let parsed = match commands::answer() {
+        Ok(true) => return Err(ExitCode::SUCCESS),
+        Ok(false) => cli::command().try_get_matches(),
+        Err(error) => Err(error),
+    };
+    parsed
+        .and_then(|matches| cli::Cli::from_arg_matches(&matches))
+        .map_err(|error| match cli::complaint(&error) {
+            Some(complaint) => {
+                output::failure(&complaint);
+                ExitCode::from(commands::USAGE)
+            }
+            // Help, which is printed to wherever it belongs.
+            None => error.exit(),
+        })
 }
 
 /// This program is also started, by itself, as a container's shim and as a

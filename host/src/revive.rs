@@ -15,7 +15,11 @@ use crate::engine::{Engine, EngineError};
 /// # Errors
 /// Where the engine cannot be asked which containers there are.
 pub async fn revive(engine: &Engine) -> Result<Vec<String>, EngineError> {
-    let Reply::Containers(containers) = engine.ask(&Request::List { all: true }).await? else {
+    let everything = Request::List {
+        all: true,
+        size: false,
+    };
+    let Reply::Containers(containers) = engine.ask(&everything).await? else {
         return Err(ConversationError::Unexpected.into());
     };
     let mut failures = Vec::new();

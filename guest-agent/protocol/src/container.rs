@@ -1,5 +1,7 @@
 //! What a container is to be, and what is known of it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{ContainerId, Digest};
@@ -270,6 +272,27 @@ pub struct ContainerSummary {
     pub created_at: u64,
     /// Where it is in its life.
     pub state: ContainerState,
+    /// Digest of the image's configuration: Docker's image id.
+    pub image_id: Digest,
+    /// Anything its maker wanted to say.
+    pub labels: BTreeMap<String, String>,
+    /// What is mounted into it.
+    pub mounts: Vec<SummaryMount>,
+    /// Which network it joins.
+    pub network: NetworkMode,
+    /// Bytes on disk that it has written to its root file system, where that was asked for.
+    pub size: Option<u64>,
+}
+
+/// A mount of a container, as `ps` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SummaryMount {
+    /// A path on the host, or the name of a volume.
+    pub source: String,
+    /// Absolute path inside the container.
+    pub target: String,
+    /// The source is the name of a volume.
+    pub volume: bool,
 }
 
 /// All that `inspect` shows.

@@ -40,7 +40,7 @@ pub use codec::{
 pub use container::{
     BindMount, BindSource, ContainerDetail, ContainerSpec, ContainerState, ContainerSummary,
     ExecSpec, ImageIdentity, Isolation, NetworkMode, ProcessSpec, Resources, RestartPolicy,
-    SeccompProfile, WindowSize,
+    SeccompProfile, SummaryMount, WindowSize,
 };
 pub use error::{ErrorCode, WireError};
 pub use id::{ContainerId, Digest, IdError};

@@ -99,6 +99,8 @@ pub enum Request {
     List {
         /// Include those that have ended.
         all: bool,
+        /// Find out what each has written, which takes a look at every file.
+        size: bool,
     },
     /// Answered by [`Reply::Container`].
     Inspect {

@@ -120,7 +120,10 @@ fn requests() -> Vec<Request> {
             spec: Box::new(exec),
             attach: false,
         },
-        Request::List { all: true },
+        Request::List {
+            all: true,
+            size: true,
+        },
         Request::Inspect { container: name() },
         Request::Logs {
             container: name(),
@@ -176,6 +179,15 @@ fn server_messages() -> Vec<ServerMessage> {
         command: vec!["sh".to_owned()],
         created_at: 6,
         state,
+        image_id: digest(1),
+        labels: [("k".to_owned(), "v".to_owned())].into(),
+        mounts: vec![SummaryMount {
+            source: "/h".to_owned(),
+            target: "/t".to_owned(),
+            volume: true,
+        }],
+        network: NetworkMode::None,
+        size: Some(11),
     };
     let detail = ContainerDetail {
         id: id(),

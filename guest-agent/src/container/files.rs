@@ -1,5 +1,6 @@
 //! One container's folder.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use isolazi_protocol::{
-    ContainerDetail, ContainerId, ContainerSpec, ContainerState, ContainerSummary,
+    BindMount, ContainerDetail, ContainerId, ContainerSpec, ContainerState, ContainerSummary,
+    SummaryMount,
 };
 
 use crate::container::now;
@@ -120,16 +122,21 @@ impl ContainerDir {
         self.replace("config.json", record, durable)
     }
 
-    /// One line of a listing.
-    pub fn summary(&self) -> io::Result<ContainerSummary> {
+    /// One line of a listing, about a container in `state`.
+    pub fn summary(&self, state: ContainerState) -> io::Result<ContainerSummary> {
         let record = self.record()?;
         Ok(ContainerSummary {
-            state: self.state()?,
+            state,
             id: record.id,
             name: record.name,
             image: record.spec.image.reference,
             command: record.spec.process.args,
             created_at: record.created_at,
+            image_id: record.spec.image.id,
+            labels: BTreeMap::new(),
+            mounts: record.spec.mounts.into_iter().map(summary_mount).collect(),
+            network: record.spec.network,
+            size: None,
         })
     }
 
@@ -199,5 +206,13 @@ impl ContainerDir {
             File::open(&self.path)?.sync_all()?;
         }
         Ok(())
+    }
+}
+
+fn summary_mount(mount: BindMount) -> SummaryMount {
+    SummaryMount {
+        source: mount.host_path,
+        target: mount.target,
+        volume: false,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use isolazi_protocol::{ContainerId, ContainerSpec, ContainerSummary, ErrorCode, 
 
 use crate::container::files::{ContainerDir, Record};
 use crate::container::{names, now};
+use crate::rootfs::usage;
 
 /// Folder of the name links, out of the way of the ids.
 const NAMES: &str = ".names";
@@ -158,8 +160,13 @@ impl ContainerStore {
     pub fn list(&self, all: bool) -> Vec<ContainerSummary> {
         let mut containers: Vec<_> = self
             .ids()
-            .filter_map(|id| self.dir(&id).summary().ok())
-            .filter(|summary| all || summary.state.is_active())
+            .map(|id| self.dir(&id))
+            .filter_map(|dir| {
+                // The small file first: most of what has ended is not read any further.
+                let state = dir.state().ok()?;
+                let wanted = all || state.is_active();
+                wanted.then(|| dir.summary(state).ok()).flatten()
+            })
             .collect();
         containers.sort_by_key(|summary| std::cmp::Reverse(summary.created_at));
         containers
@@ -185,6 +192,17 @@ impl ContainerStore {
         let link = self.root.join(NAMES).join(stale);
         fs::remove_file(&link).map_err(StoreError::io("remove", &link))?;
         renamed.map_err(StoreError::io("rename", dir.path()))
+    }
+
+    /// Finds out what each of these has written to its root file system.
+    pub fn measure(&self, mut containers: Vec<ContainerSummary>) -> Vec<ContainerSummary> {
+        for container in &mut containers {
+            let upper = self.dir(&container.id).path().join("upper");
+            // One that is removed in this moment has nothing.
+            let folder = crate::sys::fs::open_dir(&upper);
+            container.size = folder.ok().map(|it| usage::of(it.as_fd()));
+        }
+        containers
     }
 
     /// Removes an ended container: its processes are gone, its lock is free.
@@ -457,6 +475,20 @@ mod tests {
         fs::write(bad.dir.path().join("config.json"), "{").unwrap();
         let names: Vec<_> = store.list(true).into_iter().map(|c| c.name).collect();
         assert_eq!(names, ["good"]);
+    }
+
+    #[test]
+    fn what_a_container_has_written_is_measured() {
+        let (_folder, store) = store();
+        let new = create(&store, Some("web")).unwrap();
+        let upper = new.dir.path().join("upper");
+        let size = || store.measure(store.list(true))[0].size;
+        assert_eq!(size(), None, "it has no files yet");
+        fs::create_dir(&upper).unwrap();
+        assert_eq!(size(), Some(0));
+        fs::write(upper.join("file"), vec![1; 1 << 20]).unwrap();
+        assert!(size() >= Some(1 << 20), "{:?}", size());
+        assert_eq!(store.list(true)[0].size, None, "only where it is asked for");
     }
 
     #[test]

@@ -17,6 +17,21 @@ const ATTEMPTS: usize = 50;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 impl Engine {
+    pub(super) async fn list(&self, all: bool, size: bool) -> Result<Reply, WireError> {
+        let containers = self.containers.list(all);
+        if !size {
+            return Ok(Reply::Containers(containers));
+        }
+        let store = self.containers.clone();
+        let measured = tokio::task::spawn_blocking(move || store.measure(containers)).await;
+        measured.map(Reply::Containers).map_err(|error| {
+            WireError::new(
+                ErrorCode::Internal,
+                format!("cannot measure the containers: {error}"),
+            )
+        })
+    }
+
     pub(super) fn inspect(&self, container: &str) -> Result<Reply, WireError> {
         let dir = self.containers.find(container)?;
         let detail = dir.detail().map_err(|error| io_error(container, error))?;

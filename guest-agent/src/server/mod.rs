@@ -181,7 +181,7 @@ where
             }
             Err(error) => Err(error),
         },
-        Request::List { all } => Ok(Reply::Containers(engine.containers.list(all))),
+        Request::List { all, size } => engine.list(all, size).await,
         Request::Inspect { container } => engine.inspect(&container),
         Request::Logs {
             container,

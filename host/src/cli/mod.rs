@@ -1,7 +1,10 @@
 //! The command line as clap sees it: types and help texts, nothing else.
 
 mod containers;
+mod help;
+mod listing;
 mod run;
+mod shell;
 
 use std::path::PathBuf;
 
@@ -11,7 +14,10 @@ pub use containers::{
     AttachArgs, KillArgs, LifeArgs, NamedArgs, RenameArgs, RestartArgs, StartArgs, TerminalArgs,
     UpdateArgs,
 };
+pub use help::{command, complaint};
+pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
 pub use run::{ProcessArgs, RunArgs};
+pub use shell::{CompletionArgs, ManArgs, Shell};
 
 /// Run OCI containers, on this host's kernel or in a minimal virtual machine.
 #[derive(Debug, Parser)]
@@ -76,7 +82,7 @@ pub enum Command {
     #[command(subcommand)]
     Vm(VmCommand),
     /// Print version information
-    Version,
+    Version(FormatArgs),
     /// Create a container without starting it
     Create(RunArgs),
     /// Start stopped containers
@@ -97,6 +103,10 @@ pub enum Command {
     Attach(AttachArgs),
     /// Change the restart policy of containers
     Update(UpdateArgs),
+    /// Print what makes a shell complete commands, options and names
+    Completion(CompletionArgs),
+    /// Print the manual page, or write one for each command to a folder
+    Man(ManArgs),
 }
 
 /// `isolazi exec`.
@@ -116,17 +126,6 @@ pub struct ExecArgs {
     /// Command and arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
-}
-
-/// `isolazi ps`.
-#[derive(Debug, Args)]
-pub struct PsArgs {
-    /// Show all containers (default: only running)
-    #[arg(short, long)]
-    pub all: bool,
-    /// Print only ids
-    #[arg(short, long)]
-    pub quiet: bool,
 }
 
 /// `isolazi logs`.
@@ -173,14 +172,6 @@ pub struct RmArgs {
     pub containers: Vec<String>,
 }
 
-/// `isolazi inspect`.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// Ids, starts of ids, or names
-    #[arg(required = true)]
-    pub containers: Vec<String>,
-}
-
 /// `isolazi pull`.
 #[derive(Debug, Args)]
 pub struct PullArgs {
@@ -194,23 +185,15 @@ pub struct PullArgs {
     pub image: String,
 }
 
-/// `isolazi images`.
-#[derive(Debug, Args)]
-pub struct ImagesArgs {
-    /// Print only ids
-    #[arg(short, long)]
-    pub quiet: bool,
-}
-
 /// `isolazi vm`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum VmCommand {
     /// Start the virtual machine
     Start,
     /// Stop the virtual machine and the containers in it
     Stop,
     /// Show whether the machine runs, and which hypervisors there are
-    Status,
+    Status(FormatArgs),
     /// Show the machine's configuration
-    Info,
+    Info(FormatArgs),
 }

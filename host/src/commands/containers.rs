@@ -136,18 +136,29 @@ where
 }
 
 pub(super) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8> {
+    let template = args.format.template()?;
     let mut details = Vec::new();
     let mut status = 0;
     for container in &args.containers {
-        match detail(context, container).await {
-            Ok(detail) => details.push(detail),
-            Err(error) => {
-                output::failure(&format!("{error:#}"));
-                status = FAILURE;
+        let described = match (detail(context, container).await, &template) {
+            (Ok(detail), Some(template)) => template
+                .line(&detail)
+                .map(output::result)
+                .map_err(anyhow::Error::from),
+            (Ok(detail), None) => {
+                details.push(detail);
+                Ok(())
             }
+            (Err(error), _) => Err(error),
+        };
+        if let Err(error) = described {
+            output::failure(&format!("{error:#}"));
+            status = FAILURE;
         }
     }
-    output::result(serde_json::to_string_pretty(&details)?);
+    if template.is_none() {
+        output::result(output::pretty(&Value::from(details)));
+    }
     Ok(status)
 }
 

@@ -1,45 +1,102 @@
 //! `isolazi images`.
 
+mod select;
+
+use std::cmp::Reverse;
+
 use anyhow::Result;
+use serde_json::{Map, Value, json};
 
 use crate::cli::ImagesArgs;
 use crate::commands::{Context, ps};
-use crate::output::{self, Table};
+use crate::image::Image;
+use crate::output::{self, Listing};
+
+use select::Selection;
 
 /// Digits of an image's id that a listing shows.
 const SHORT: usize = 12;
+/// What stands for something that there is not.
+const NONE: &str = "<none>";
+const TABLE: &str = r"{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+const TABLE_WITH_DIGESTS: &str =
+    r"{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+/// The fields, with the headings that they have in a table.
+const HEADS: [(&str, &str); 12] = [
+    ("Containers", "CONTAINERS"),
+    ("CreatedAt", "CREATED AT"),
+    ("CreatedSince", "CREATED"),
+    ("Digest", "DIGEST"),
+    ("ID", "IMAGE ID"),
+    ("Labels", "LABELS"),
+    ("Repository", "REPOSITORY"),
+    ("SharedSize", "SHARED SIZE"),
+    ("Size", "SIZE"),
+    ("Tag", "TAG"),
+    ("UniqueSize", "UNIQUE SIZE"),
+    ("VirtualSize", "SIZE"),
+];
 
 pub(super) fn images(context: &Context, args: &ImagesArgs) -> Result<()> {
-    let listing = context.images()?.list()?;
-    for warning in &listing.warnings {
+    let selection = Selection::new(args)?;
+    let mut listing = listing(args)?;
+    let found = context.images()?.list()?;
+    for warning in &found.warnings {
         output::warning(warning);
     }
-    let images = listing.images;
-    if args.quiet {
-        for image in images {
-            output::result(&image.config_digest.hex()[..SHORT]);
-        }
-        return Ok(());
+    let mut images = selection.apply(found.images)?;
+    // Newest first; those of one age stay by name.
+    images.sort_by_key(|image| Reverse(image.created));
+    for image in &images {
+        let labels = image.config.labels.iter();
+        let labels: Map<_, _> = labels
+            .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
+            .collect();
+        listing.labelled(fields(image, !args.no_trunc), &labels)?;
     }
-    let mut table = Table::new(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
-    for image in images {
-        table.row([
-            image.reference.familiar_name(),
-            image.reference.tag().unwrap_or("<none>").to_owned(),
-            image.config_digest.hex()[..SHORT].to_owned(),
-            image.created.map_or_else(
-                || "N/A".to_owned(),
-                |created| format!("{} ago", ps::since(created)),
-            ),
-            human_size(image.size),
-        ]);
-    }
-    output::result(table.render());
+    listing.print();
     Ok(())
 }
 
-/// Bytes in decimal units with three digits, as Docker prints them.
-fn human_size(bytes: u64) -> String {
+fn listing(args: &ImagesArgs) -> Result<Listing> {
+    let table = match args.digests {
+        true => TABLE_WITH_DIGESTS,
+        false => TABLE,
+    };
+    let format = match (args.quiet, args.format.as_deref()) {
+        (true, None | Some("" | "table")) => Some("{{.ID}}"),
+        (_, format) => format,
+    };
+    Ok(Listing::new(format, table, &HEADS)?)
+}
+
+/// An image's fields, under Docker's names.
+fn fields(image: &Image, short: bool) -> Value {
+    let id = image.config_digest.hex();
+    let created = |words: fn(std::time::SystemTime) -> String| {
+        image.created.map_or_else(|| "N/A".to_owned(), words)
+    };
+    json!({
+        "Repository": image.reference.familiar_name(),
+        "Tag": image.reference.tag().unwrap_or(NONE),
+        "Digest": image.manifest_digest,
+        "ID": match short {
+            true => id[..SHORT].to_owned(),
+            false => format!("sha256:{id}"),
+        },
+        "CreatedSince": created(|it| format!("{} ago", ps::since(it))),
+        "CreatedAt": created(ps::moment),
+        "Size": human_size(image.size),
+        "VirtualSize": human_size(image.size),
+        // As Docker prints them where they were not asked for.
+        "Containers": "N/A",
+        "SharedSize": "N/A",
+        "UniqueSize": "N/A",
+    })
+}
+
+/// Bytes in decimal units with at most three digits, as Docker prints them.
+pub(super) fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -53,7 +110,12 @@ fn human_size(bytes: u64) -> String {
         value if value < 99.95 => 1,
         _ => 0,
     };
-    format!("{value:.digits$}{}", UNITS[unit])
+    let number = format!("{value:.digits$}");
+    let number = match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.'),
+        false => &number,
+    };
+    format!("{number}{}", UNITS[unit])
 }
 
 #[cfg(test)]
@@ -65,7 +127,8 @@ mod tests {
         for (bytes, text) in [
             (0, "0B"),
             (999, "999B"),
-            (1000, "1.00kB"),
+            (1000, "1kB"),
+            (1500, "1.5kB"),
             (7_340_000, "7.34MB"),
             (123_456_789, "123MB"),
             (5_000_000_000_000_000, "5000TB"),

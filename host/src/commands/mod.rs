@@ -1,10 +1,13 @@
 //! The verbs, one a file. Each takes its parsed arguments and the [`Context`],
 //! and returns the exit status.
 
+mod completion;
 mod containers;
 mod exec;
+mod filter;
 mod images;
 mod logs;
+mod man;
 mod places;
 mod ps;
 mod pull;
@@ -29,9 +32,13 @@ use crate::paths::Paths;
 #[cfg(target_os = "linux")]
 use crate::{output, revive};
 
+pub(crate) use completion::answer;
+
 /// Exit status of a command that failed before its container ran.
 const ENGINE_FAILURE: u8 = 125;
 const FAILURE: u8 = 1;
+/// Exit status where the command line makes no sense.
+pub(crate) const USAGE: u8 = 2;
 
 /// What every command needs to know.
 #[derive(Debug, Clone)]
@@ -153,8 +160,6 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Inspect(args) => return containers::inspect(&context, &args).await,
         Command::Pull(args) => pull::pull(&context, &args).await?,
         Command::Images(args) => images::images(&context, &args)?,
-        Command::Vm(command) => vm::vm(&context, command).await?,
-        Command::Version => version::version(),
         Command::Create(args) => return run::create(&context, &args).await,
         Command::Start(args) => return start::start(&context, &args).await,
         Command::Restart(args) => return start::restart(&context, &args).await,
@@ -165,6 +170,10 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Rename(args) => return containers::rename(&context, &args).await,
         Command::Attach(args) => return start::attach(&context, &args).await,
         Command::Update(args) => return containers::update(&context, &args).await,
+        Command::Vm(command) => vm::vm(&context, &command).await?,
+        Command::Version(args) => version::version(&context, &args).await?,
+        Command::Completion(args) => completion::completion(&args)?,
+        Command::Man(args) => man::man(&args)?,
     }
     Ok(0)
 }

@@ -19,6 +19,7 @@ use isolazi_protocol::{ContainerSummary, ErrorCode, Isolation, Reply, Request};
 use super::Context;
 use crate::engine::{Engine, EngineError};
 use crate::machine::known;
+use crate::machine::qemu::{MachineState, Qemu};
 
 /// How well a reference fits a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +38,47 @@ fn fit(container: &ContainerSummary, reference: &str) -> Option<Fit> {
     (!reference.is_empty() && id.starts_with(reference)).then_some(Fit::Start)
 }
 
+/// A container, and where it lives.
+#[derive(Debug, Clone)]
+pub(crate) struct Resident {
+    pub(crate) isolation: Isolation,
+    pub(crate) container: ContainerSummary,
+}
+
 impl Context {
+    /// The containers of the place that the user chose, or of both, newest
+    /// first. A machine that is stopped is not started for that.
+    pub(crate) async fn residents(&self, all: bool, size: bool) -> Result<Vec<Resident>> {
+        let wanted = |place| self.place.is_none_or(|chosen| chosen == place);
+        let request = Request::List { all, size };
+        let mut found = Vec::new();
+        if wanted(Isolation::Process) && self.is_possible(Isolation::Process) {
+            let engine = self.engine_in(Isolation::Process)?;
+            found.extend(here(
+                Isolation::Process,
+                ask_for_list(&engine, &request).await?,
+            ));
+        }
+        if wanted(Isolation::Vm) {
+            found.extend(here(Isolation::Vm, self.in_machine(&request, all).await?));
+        }
+        found.sort_by_key(|it| std::cmp::Reverse(it.container.created_at));
+        Ok(found)
+    }
+
+    async fn in_machine(&self, request: &Request, all: bool) -> Result<Vec<ContainerSummary>> {
+        let folder = self.paths.machine();
+        if !folder.is_dir() {
+            return Ok(Vec::new());
+        }
+        if let MachineState::Running { .. } = Qemu::new(&self.paths)?.state().await? {
+            return ask_for_list(&self.engine_in(Isolation::Vm)?, request).await;
+        }
+        let mut containers = known::read_stopped(&folder);
+        containers.retain(|_| all);
+        Ok(containers)
+    }
+
     /// The engine that has the container. Where none has, one that says so.
     pub(crate) async fn engine_of(&self, container: &str) -> Result<Engine> {
         let place = match self.place {
@@ -110,9 +151,25 @@ impl Context {
     }
 }
 
-/// All containers of an engine; none where it may not be asked.
+fn here(isolation: Isolation, containers: Vec<ContainerSummary>) -> impl Iterator<Item = Resident> {
+    containers.into_iter().map(move |container| Resident {
+        isolation,
+        container,
+    })
+}
+
+/// All containers of an engine.
 async fn list(engine: &Engine) -> Result<Vec<ContainerSummary>> {
-    match engine.ask(&Request::List { all: true }).await {
+    let request = Request::List {
+        all: true,
+        size: false,
+    };
+    ask_for_list(engine, &request).await
+}
+
+/// What an engine lists; nothing where it may not be asked.
+async fn ask_for_list(engine: &Engine, request: &Request) -> Result<Vec<ContainerSummary>> {
+    match engine.ask(request).await {
         Ok(Reply::Containers(containers)) => Ok(containers),
         Ok(_) => bail!("the agent did not list its containers"),
         Err(error) if is_forbidden(&error) => Ok(Vec::new()),
@@ -128,18 +185,11 @@ fn is_forbidden(error: &EngineError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use isolazi_protocol::{ContainerId, ContainerState};
+    use isolazi_protocol::ContainerState;
 
     #[test]
     fn whole_names_win_over_starts_of_ids() {
-        let container = ContainerSummary {
-            id: ContainerId::from_random(&[0xab; 32]),
-            name: "web".to_owned(),
-            image: "alpine".to_owned(),
-            command: Vec::new(),
-            created_at: 0,
-            state: ContainerState::Created,
-        };
+        let container = known::sample(ContainerState::Created);
         assert_eq!(fit(&container, "web"), Some(Fit::Whole));
         assert_eq!(fit(&container, container.id.as_str()), Some(Fit::Whole));
         assert_eq!(fit(&container, "abab"), Some(Fit::Start));

@@ -1,14 +1,15 @@
 //! `isolazi vm`.
 
 use anyhow::Result;
+use serde_json::{Value, json};
 
-use crate::cli::VmCommand;
+use crate::cli::{FormatArgs, VmCommand};
 use crate::commands::{Context, setup};
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::qemu::{self, MachineState, Qemu};
 use crate::output;
 
-pub(super) async fn vm(context: &Context, command: VmCommand) -> Result<()> {
+pub(super) async fn vm(context: &Context, command: &VmCommand) -> Result<()> {
     let machine = Qemu::new(&context.paths)?;
     match command {
         VmCommand::Start => {
@@ -23,13 +24,61 @@ pub(super) async fn vm(context: &Context, command: VmCommand) -> Result<()> {
             true => output::result("stopped"),
             false => output::result("already stopped"),
         },
-        VmCommand::Status => status(&machine.state().await?),
-        VmCommand::Info => info(context),
+        VmCommand::Status(args) => status(&machine.state().await?, args)?,
+        VmCommand::Info(args) => info(context, args)?,
     }
     Ok(())
 }
 
-fn status(state: &MachineState) {
+/// For the eye, or as a template has it.
+fn print(fields: &Value, args: &FormatArgs, lines: impl FnOnce()) -> Result<()> {
+    match args.template()? {
+        Some(template) => output::result(template.line(fields)?),
+        None => lines(),
+    }
+    Ok(())
+}
+
+fn status(state: &MachineState, args: &FormatArgs) -> Result<()> {
+    let program = qemu::program();
+    let hypervisor = qemu::find_program(&program);
+    let mut fields = state_fields(state);
+    fields["Hypervisor"] = json!({
+        "Name": program,
+        "Path": hypervisor.as_ref().map(|path| path.to_string_lossy()),
+    });
+    print(&fields, args, || {
+        status_lines(state);
+        match &hypervisor {
+            Some(path) => output::result(format!("hypervisor:  {}", path.display())),
+            None => output::result(format!(
+                "hypervisor:  {program} is not installed (Debian, Ubuntu: apt-get install qemu-system-x86)"
+            )),
+        }
+    })
+}
+
+fn state_fields(state: &MachineState) -> Value {
+    let idle = |state| json!({ "State": state, "Pid": null, "Accelerator": null, "BootMs": null, "Shares": [] });
+    match state {
+        MachineState::Stopped => idle("stopped"),
+        MachineState::Booting => idle("booting"),
+        MachineState::Running {
+            pid,
+            accelerator,
+            boot_ms,
+            shares,
+        } => json!({
+            "State": "running",
+            "Pid": pid,
+            "Accelerator": accelerator.to_string(),
+            "BootMs": boot_ms,
+            "Shares": shares.iter().map(|it| it.to_string_lossy()).collect::<Vec<_>>(),
+        }),
+    }
+}
+
+fn status_lines(state: &MachineState) {
     match state {
         MachineState::Stopped => output::result("machine:     stopped"),
         MachineState::Booting => output::result("machine:     booting"),
@@ -51,26 +100,26 @@ fn status(state: &MachineState) {
             }
         }
     }
-    let program = qemu::program();
-    match qemu::find_program(&program) {
-        Some(path) => output::result(format!("hypervisor:  {}", path.display())),
-        None => output::result(format!(
-            "hypervisor:  {program} is not installed (Debian, Ubuntu: apt-get install qemu-system-x86)"
-        )),
-    }
 }
 
-fn info(context: &Context) {
+fn info(context: &Context, args: &FormatArgs) -> Result<()> {
     let layout = context.paths.machine();
+    let console = layout.join("console.log");
     let folder = appliance::folder(&context.paths);
-    output::result(format!("machine:     {}", layout.display()));
-    output::result(format!(
-        "console:     {}",
-        layout.join("console.log").display()
-    ));
-    output::result(format!("appliance:   {}", folder.display()));
-    match Appliance::open(&folder) {
-        Ok(appliance) => output::result(format!("kernel:      {}", appliance.kernel_version())),
-        Err(error) => output::result(format!("kernel:      {:#}", anyhow::Error::from(error))),
-    }
+    let kernel = Appliance::open(&folder).map(|it| it.kernel_version().to_owned());
+    let fields = json!({
+        "Machine": layout.to_string_lossy(),
+        "Console": console.to_string_lossy(),
+        "Appliance": folder.to_string_lossy(),
+        "KernelVersion": kernel.as_ref().ok(),
+    });
+    print(&fields, args, || {
+        output::result(format!("machine:     {}", layout.display()));
+        output::result(format!("console:     {}", console.display()));
+        output::result(format!("appliance:   {}", folder.display()));
+        match kernel {
+            Ok(version) => output::result(format!("kernel:      {version}")),
+            Err(error) => output::result(format!("kernel:      {:#}", anyhow::Error::from(error))),
+        }
+    })
 }

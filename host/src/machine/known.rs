@@ -61,21 +61,28 @@ pub fn write(folder: &Path, containers: Vec<ContainerSummary>) -> Result<(), Mac
     replace().map_err(MachineError::io("write", &path))
 }
 
+/// A container for tests.
+#[cfg(test)]
+pub(crate) fn sample(state: ContainerState) -> ContainerSummary {
+    use isolazi_protocol::{ContainerId, Digest, NetworkMode};
+    ContainerSummary {
+        id: ContainerId::from_random(&[0xab; 32]),
+        name: "web".to_owned(),
+        image: "alpine".to_owned(),
+        command: Vec::new(),
+        created_at: 0,
+        state,
+        image_id: Digest::from_bytes(&[1; 32]),
+        labels: Default::default(),
+        mounts: Vec::new(),
+        network: NetworkMode::None,
+        size: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use isolazi_protocol::ContainerId;
-
-    fn summary(state: ContainerState) -> ContainerSummary {
-        ContainerSummary {
-            id: ContainerId::from_random(&[1; 32]),
-            name: "web".to_owned(),
-            image: "alpine".to_owned(),
-            command: Vec::new(),
-            created_at: 0,
-            state,
-        }
-    }
 
     #[test]
     fn nothing_runs_in_a_stopped_machine() {
@@ -84,7 +91,7 @@ mod tests {
             pid: 7,
             started_at: 8,
         };
-        let list = vec![summary(running), summary(ContainerState::Created)];
+        let list = vec![sample(running), sample(ContainerState::Created)];
         write(folder.path(), list.clone()).unwrap();
         assert_eq!(read(folder.path()), list);
         let stopped = read_stopped(folder.path());

@@ -2,10 +2,12 @@
 //! everything else to standard error.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod format;
 mod table;
 
 use std::io::{self, Write};
 
+pub use format::{Listing, Template};
 pub use table::Table;
 
 /// Prints a result. A reader that has gone away ends the command quietly.
@@ -37,6 +39,11 @@ pub fn failure(text: &str) {
 /// Says what the user should know although it worked.
 pub fn warning(text: &str) {
     progress(format!("isolazi: warning: {}", printable(text)));
+}
+
+/// JSON over several lines, with its control characters escaped.
+pub fn pretty(value: &serde_json::Value) -> String {
+    format::escaped(&format!("{value:#}"))
 }
 
 /// Text from elsewhere with its control characters made visible.

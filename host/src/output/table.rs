@@ -3,6 +3,8 @@
 use super::printable;
 
 const GAP: &str = "   ";
+/// As in Docker's listings, a column takes at least ten characters.
+const NARROWEST: usize = 10 - GAP.len();
 
 /// Rows under a heading, every column as wide as its widest cell.
 #[derive(Debug)]
@@ -26,21 +28,36 @@ impl Table {
 
     /// The whole as text, without a newline at the end.
     pub fn render(&self) -> String {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        let lines = self.rows.iter().map(|row| {
-            let cells = row.iter().zip(&widths);
-            let padded: Vec<String> = cells
-                .map(|(cell, width)| format!("{cell:<width$}"))
-                .collect();
-            padded.join(GAP).trim_end().to_owned()
-        });
-        lines.collect::<Vec<_>>().join("\n")
+        align(&self.rows)
     }
+}
+
+/// Lines whose columns are separated by tabs, aligned.
+pub(super) fn columns(lines: &[String]) -> String {
+    let rows: Vec<Vec<&str>> = lines
+        .iter()
+        .flat_map(|line| line.split('\n'))
+        .map(|line| line.split('\t').collect())
+        .collect();
+    align(&rows)
+}
+
+fn align<S: AsRef<str>>(rows: &[Vec<S>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let widths = cells.map(|cell| cell.as_ref().chars().count());
+        widths.max().unwrap_or(0).max(NARROWEST)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(&widths);
+        let padded: Vec<String> = cells
+            .map(|(cell, width)| format!("{:<width$}", cell.as_ref()))
+            .collect();
+        padded.join(GAP).trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -11,9 +11,11 @@
 //! | `start` | `run --rm --network none` of a static `true`, natively | `runc run` of the same root |
 //! | `boot` | QEMU's start to the agent's first answer | the same QEMU and kernel with an init that says one line |
 //! | `trips` | round trips on the wire until a container runs | |
+//! | `listing` | `ps` and `ps -a` with 200 containers, 100 of them running, natively | |
 //! | `pull` | `pull` of two layers, 500 MB in all | `podman pull`, and `tar xzf` of the layers |
 
 mod boot;
+mod listing;
 mod measure;
 mod pull;
 mod start;
@@ -59,11 +61,12 @@ impl Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
-const BENCHES: [(&str, Measure); 4] = [
+const BENCHES: [(&str, Measure); 5] = [
     ("start", start::measure),
     ("trips", trips::measure),
     ("boot", boot::measure),
     ("pull", pull::measure),
+    ("listing", listing::measure),
 ];
 
 fn main() -> ExitCode {

@@ -33,6 +33,18 @@ impl Row {
         }
     }
 
+    /// A time in seconds that is to be `aim` milliseconds at most.
+    pub(crate) fn of_time(what: &'static str, ours: f64, aim: usize) -> Self {
+        Self {
+            what,
+            ours: seconds(ours),
+            peer: "",
+            theirs: String::new(),
+            ratio: String::new(),
+            aim: format!("{aim} ms"),
+        }
+    }
+
     /// A count that is to be `aim` at most.
     pub(crate) fn of_count(what: &'static str, count: usize, aim: usize) -> Self {
         Self {

@@ -199,7 +199,11 @@ impl Supervisor {
         };
         let asked = async {
             // For those who ask while the machine is down.
-            if let Some(Reply::Containers(all)) = ask(Request::List { all: true }).await
+            if let Some(Reply::Containers(all)) = ask(Request::List {
+                all: true,
+                size: false,
+            })
+            .await
                 && let Err(error) = known::write(&self.folder, all)
             {
                 crate::output::failure(&format!("{:#}", anyhow::Error::from(error)));

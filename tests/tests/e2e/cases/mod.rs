@@ -9,6 +9,7 @@ mod isolation;
 mod leftovers;
 mod life;
 mod lifecycle;
+mod listing;
 mod mode;
 mod places;
 mod platform;
@@ -53,6 +54,7 @@ pub(crate) fn all() -> Vec<Case> {
         vm::all(),
         life::all(),
         places::all(),
+        listing::all(),
         leftovers::all(),
     ]
     .concat()

@@ -167,7 +167,7 @@ fn an_unreadable_appliance_is_refused(world: &World) -> Result<()> {
 fn a_missing_appliance_is_named(world: &World) -> Result<()> {
     let folder = world.temp()?;
     let output = other(world, folder.path())
-        .bare(["ps", "--vm"])
+        .bare(["vm", "start"])
         .env("ISOLAZI_APPLIANCE", folder.path().join("nothing-here"))
         .timeout(Duration::from_secs(30))
         .output()?;
