@@ -104,6 +104,7 @@ fn ps_prints_in_the_form_that_is_asked_for(world: &World) -> Result<()> {
             "CREATED",
             "STATUS",
             "PORTS",
+            "ISOLATION",
             "NAMES",
         ],
     )?;
