@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerId, Digest};
+use crate::{ContainerId, ContainerOptions, Digest};
 
 /// Everything the agent needs to create a container. The host has already
 /// merged the image's configuration with what the user asked for.
@@ -32,6 +32,9 @@ pub struct ContainerSpec {
     pub resources: Resources,
     /// Content of the container's `/etc/resolv.conf`.
     pub resolv_conf: String,
+    /// What else was asked for.
+    #[serde(default)]
+    pub options: ContainerOptions,
 }
 
 /// The image a container was made from, as people named it and as content.
@@ -144,7 +147,7 @@ pub enum SeccompProfile {
 /// cgroup limits of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
-    /// `pids.max`: most processes and threads at once.
+    /// `pids.max`: most processes and threads at once; `u64::MAX` is without limit.
     pub pids_limit: u64,
 }
 

@@ -31,6 +31,7 @@ mod container;
 mod error;
 mod id;
 mod message;
+mod options;
 mod transport;
 
 pub use codec::{
@@ -48,10 +49,14 @@ pub use message::{
     AgentInfo, ClientControl, Compression, Event, Greeting, Hello, Reply, Request, ServerMessage,
     Token,
 };
+pub use options::{
+    ContainerOptions, Dns, ExtraHost, Limit, TmpfsMount, Ulimit, UnknownLimit, VolumeDetail,
+    VolumeMount,
+};
 pub use transport::{Transport, TransportError};
 
 /// Version of the wire format. Host and agent must agree exactly.
-pub const GENERATION: u32 = 1;
+pub const GENERATION: u32 = 2;
 
 /// The vsock port on which a guest's agent listens.
 pub const AGENT_VSOCK_PORT: u32 = 1024;
