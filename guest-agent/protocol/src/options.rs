@@ -141,7 +141,9 @@ impl fmt::Display for Limit {
 
 /// Not the name of a [`Limit`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a limit: use one of as, core, cpu, data, fsize, locks, memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending, stack")]
+#[error(
+    "'{0}' is not a limit: use one of as, core, cpu, data, fsize, locks, memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending, stack"
+)]
 pub struct UnknownLimit(pub String);
 
 impl FromStr for Limit {

@@ -3,3 +3,5 @@
 pub mod layers;
 mod remove;
 pub mod unpack;
+
+pub(crate) use remove::remove_at;

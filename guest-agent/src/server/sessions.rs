@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use crate::container::plan::{self, PlanInputs};
-use crate::container::{ContainerDir, NewContainer, Record};
+use crate::container::{ContainerDir, NewContainer, Record, hosts_lines};
 use crate::launch::plan::LaunchPlan;
 use crate::seccomp;
 use crate::server::{Engine, await_departure, io_error};
@@ -87,6 +87,7 @@ impl Engine {
             Ok(shim) => Ok(Ok(shim)),
             Err(error) => {
                 self.discard(&new.dir);
+                self.forget_volumes(&new.record.spec.options.volumes);
                 Ok(Err(io_error("the container's shim", error)))
             }
         }
@@ -119,7 +120,7 @@ impl Engine {
 
     fn prepare(
         &self,
-        spec: ContainerSpec,
+        mut spec: ContainerSpec,
         attach: bool,
     ) -> Result<(NewContainer, ShimStart), WireError> {
         Self::require_root()?;
@@ -135,6 +136,19 @@ impl Engine {
                 ),
             ));
         }
+        // From here on no volume is removed, until the container is there to be seen.
+        let hold = self.hold_volumes(&mut spec)?;
+        let volumes = spec.options.volumes.clone();
+        let made = self.make(spec, attach);
+        drop(hold);
+        made.inspect_err(|_| self.forget_volumes(&volumes))
+    }
+
+    fn make(
+        &self,
+        spec: ContainerSpec,
+        attach: bool,
+    ) -> Result<(NewContainer, ShimStart), WireError> {
         let new = self.containers.create(spec)?;
         match self.furnish(&new) {
             Ok(plan) => {
@@ -156,6 +170,7 @@ impl Engine {
             seccomp: seccomp::default_profile().map_err(|error| {
                 WireError::new(ErrorCode::Internal, format!("seccomp profile: {error}"))
             })?,
+            volumes: self.volume_folders(&new.record.spec),
         };
         let plan = plan::plan(&new.record, &new.dir, inputs)?;
         // A container that is removed when it ends does not outlive a power
@@ -218,7 +233,8 @@ fn write_files(record: &Record, dir: &ContainerDir) -> io::Result<()> {
     let etc = dir.path().join("etc");
     fs::write(etc.join("hostname"), format!("{hostname}\n"))?;
     fs::write(etc.join("resolv.conf"), &record.spec.resolv_conf)?;
-    fs::write(etc.join("hosts"), hosts(hostname))
+    let further = hosts_lines(&record.spec.options.extra_hosts);
+    fs::write(etc.join("hosts"), hosts(hostname) + &further)
 }
 
 fn hosts(hostname: &str) -> String {

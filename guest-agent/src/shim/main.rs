@@ -23,6 +23,7 @@ use crate::shim::process::{Process, streams};
 use crate::shim::running::Started;
 use crate::shim::wire::{ShimRequest, ShimStart};
 use crate::sys::descriptor;
+use crate::volume::VolumeStore;
 
 /// How a shim is recognised, by itself and in `ps`.
 pub(super) const ARGV0: &str = "isolazi-shim";
@@ -162,7 +163,7 @@ impl Shim {
                 .parent()
                 .map(|root| ContainerStore::open(root.to_owned()));
             if let Some(Ok(store)) = store {
-                return store.delete(&self.dir).map_err(io::Error::other);
+                return self.remove(&store);
             }
         }
         let state = ContainerState::Exited {
@@ -174,6 +175,20 @@ impl Shim {
         let recorded = self.dir.set_state(&state, true);
         let _ = self.lock.unlock();
         recorded
+    }
+
+    /// Removes the container, and the volumes that were made for it alone.
+    fn remove(&self, store: &ContainerStore) -> io::Result<()> {
+        let record = self.dir.record();
+        store.delete(&self.dir).map_err(io::Error::other)?;
+        let volumes = record.map(|record| record.spec.options.volumes);
+        let engine = self.start.directory.ancestors().nth(2);
+        if let (Ok(volumes), Some(engine)) = (volumes, engine) {
+            VolumeStore::new(engine.join("volumes"), store.clone())
+                .remove_of(&volumes)
+                .map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     /// Serves callers until `closed`, and then those who are still there.
