@@ -16,6 +16,8 @@ pub mod engine;
 pub mod image;
 pub mod inspect;
 pub mod machine;
+pub mod mount;
+pub mod options;
 pub mod output;
 pub mod paths;
 pub mod resolv;

@@ -1,12 +1,18 @@
 //! The command line as clap sees it: types and help texts, nothing else.
 
 mod run;
+mod settings;
+mod volumes;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use run::{ProcessArgs, RunArgs};
+pub use settings::{PullPolicy, SettingsArgs};
+pub use volumes::{
+    VolumeCommand, VolumeCreateArgs, VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
+};
 
 /// Run OCI containers, on this host's kernel or in a minimal virtual machine.
 #[derive(Debug, Parser)]
@@ -72,6 +78,9 @@ pub enum Command {
     Vm(VmCommand),
     /// Print version information
     Version,
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(VolumeCommand),
 }
 
 /// `isolazi exec`.
@@ -111,9 +120,9 @@ pub struct LogsArgs {
 /// `isolazi stop`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
-    /// Seconds to wait before killing the container
-    #[arg(short, long, value_name = "SECONDS", default_value_t = 10)]
-    pub time: u32,
+    /// Seconds to wait before killing the container [default: the container's own, or 10]
+    #[arg(short, long, value_name = "SECONDS")]
+    pub time: Option<u32>,
     /// Ids, starts of ids, or names
     #[arg(required = true)]
     pub containers: Vec<String>,
@@ -125,6 +134,9 @@ pub struct RmArgs {
     /// Kill running containers first
     #[arg(short, long)]
     pub force: bool,
+    /// Remove their anonymous volumes, too
+    #[arg(short, long)]
+    pub volumes: bool,
     /// Ids, starts of ids, or names
     #[arg(required = true)]
     pub containers: Vec<String>,

@@ -22,6 +22,7 @@ pub(super) async fn rm(context: &Context, args: &RmArgs) -> Result<u8> {
     for_each(context, &args.containers, |container| Request::Remove {
         container,
         force: args.force,
+        volumes: args.volumes,
     })
     .await
 }

@@ -11,6 +11,7 @@ mod run;
 mod setup;
 mod version;
 mod vm;
+mod volumes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -115,6 +116,7 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Images(args) => images::images(&context, &args)?,
         Command::Vm(command) => vm::vm(&context, command).await?,
         Command::Version => version::version(),
+        Command::Volume(command) => return volumes::volume(&context, &command).await,
     }
     Ok(0)
 }

@@ -8,35 +8,39 @@
 //! ```
 
 use anyhow::{Result, bail};
-use isolazi_protocol::{BindMount, ErrorCode, Event, Request};
+use isolazi_protocol::{BindMount, ContainerOptions, ErrorCode, Event, Request};
 
 use crate::cli::{ProcessArgs, RunArgs};
 use crate::commands::{Context, pull};
 use crate::connection::{Conversation, Incoming};
 use crate::engine::{Engine, EngineError};
 use crate::image::Image;
+use crate::options::{self, CidFile};
 use crate::session::{self, Attach};
 use crate::spec::{self, Surroundings};
-use crate::volume::Volume;
-use crate::{output, resolv, terminal};
+use crate::volume::{Mount, Volume};
+use crate::{mount, output, resolv, terminal};
 
 pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
     let args = &settle_terminal(args)?;
     let engine = context.engine()?;
-    let volumes = args
-        .volume
-        .iter()
-        .map(|text| Volume::parse(text))
-        .collect::<Result<Vec<_>, _>>()?;
-    let image = pull::obtain(context, &engine, &args.image, args.platform.as_deref()).await?;
+    let mut options = options::resolve(&args.settings)?;
+    let binds = mounts(args, &mut options)?;
+    let env_files = options::environment_files(&args.process.env_file)?;
+    let cidfile = args.settings.cidfile.as_deref();
+    let cidfile = cidfile.map(CidFile::reserve).transpose()?;
+    let platform = args.platform.as_deref();
+    let image = pull::obtain(context, &engine, &args.image, platform, args.settings.pull).await?;
     let surroundings = Surroundings {
         terminal: args
             .process
             .tty
             .then(|| terminal::size().unwrap_or_default()),
         open_stdin: args.process.interactive,
-        mounts: share(&engine, &volumes).await?,
-        resolv_conf: resolv::for_containers(),
+        mounts: share(&engine, &binds).await?,
+        resolv_conf: options::resolv_conf(&resolv::for_containers(), &options.dns),
+        options,
+        env_files,
     };
     let request = Request::Run {
         spec: Box::new(spec::container(&image, args, surroundings)),
@@ -46,6 +50,9 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
     let Incoming::Event(Event::Created(id)) = conversation.next().await? else {
         bail!("the agent did not say which container it made");
     };
+    if let Some(file) = cidfile {
+        file.write(&id)?;
+    }
     await_start(&mut conversation).await?;
     if args.detach {
         conversation.reply().await?;
@@ -57,6 +64,28 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
         tty: args.process.tty,
     };
     Ok(exit_status(session::attach(conversation, how).await?))
+}
+
+/// All that is to be mounted: what is not the host's becomes part of the options.
+fn mounts(args: &RunArgs, options: &mut ContainerOptions) -> Result<Vec<Volume>> {
+    let mut binds = Vec::new();
+    let short = args.volume.iter().map(|text| Ok(Mount::parse(text)?));
+    let long = args
+        .settings
+        .mount
+        .iter()
+        .map(|text| Ok(mount::mount(text)?));
+    let tmpfs = args.settings.tmpfs.iter();
+    let tmpfs = tmpfs.map(|text| Ok(Mount::Tmpfs(mount::tmpfs(text))));
+    for asked in short.chain(long).chain(tmpfs) {
+        let asked: Result<Mount> = asked;
+        match asked? {
+            Mount::Bind(bind) => binds.push(bind),
+            Mount::Volume(volume) => options.volumes.push(volume),
+            Mount::Tmpfs(tmpfs) => options.tmpfs.push(tmpfs),
+        }
+    }
+    Ok(binds)
 }
 
 /// In front of a terminal a container is interactive without being told, so
