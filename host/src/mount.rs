@@ -105,10 +105,10 @@ pub fn mount(text: &str) -> Result<Mount, MountError> {
 
 /// The type, wherever it stands.
 fn kind<'a>(text: &str, fields: &'a [String]) -> Result<&'a str, MountError> {
-    let types = fields
+    let mut types = fields
         .iter()
         .filter_map(|field| field.strip_prefix("type="));
-    match types.last() {
+    match types.next_back() {
         None => Ok("volume"),
         Some(kind @ ("bind" | "volume" | "tmpfs")) => Ok(kind),
         Some(other) => Err(MountError::Value {

@@ -5,14 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use nix::errno::Errno;
-use nix::fcntl::{RenameFlags, renameat2};
+use nix::fcntl::renameat;
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::copy;
 use super::store::DATA;
 use crate::rootfs::remove_at;
-use crate::sys::fs::{list_dir, open_dir, open_dir_at};
+use crate::sys::fs::{list_dir, move_new, open_dir, open_dir_at};
 
 const LOCK: &str = "lock";
 const COPYING: &str = ".copying";
@@ -42,7 +41,7 @@ pub fn fill(volume: &Path, image: BorrowedFd<'_>) -> io::Result<()> {
         let _ = remove_at(folder, COPYING.as_bytes());
         return Err(error);
     }
-    renameat2(folder, COPYING, folder, COPIED, RenameFlags::empty())?;
+    renameat(folder, COPYING, folder, COPIED)?;
     move_in(folder, data.as_fd())
 }
 
@@ -51,10 +50,9 @@ fn move_in(folder: BorrowedFd<'_>, data: BorrowedFd<'_>) -> io::Result<()> {
     // Its modification time is the image's until something is moved.
     let attributes = copy::Attributes::of(copied.as_fd())?;
     for name in list_dir(copied.as_fd())? {
-        let keep = RenameFlags::RENAME_NOREPLACE;
-        match renameat2(&copied, name.as_slice(), data, name.as_slice(), keep) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno.into()),
+        match move_new(copied.as_fd(), data, &name) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
         }
     }
     attributes.apply(data)?;

@@ -38,7 +38,7 @@ pub struct RunArgs {
     pub platform: Option<String>,
     /// What the container is like.
     #[command(flatten)]
-    pub settings: SettingsArgs,
+    pub settings: Box<SettingsArgs>,
     /// Image reference
     pub image: String,
     /// Command and arguments, instead of the image's

@@ -17,6 +17,9 @@ mod terminal;
 mod vm;
 mod volumes;
 
+mod named_volumes;
+mod options;
+
 use isolazi_tests::Case;
 
 /// Lists cases by scope: `cases! { Both: [hello, echo] }`.
@@ -50,6 +53,8 @@ pub(crate) fn all() -> Vec<Case> {
         hostile::all(),
         vm::all(),
         leftovers::all(),
+        options::all(),
+        named_volumes::all(),
     ]
     .concat()
 }
