@@ -27,6 +27,14 @@ pub enum MountError {
         /// What it may be.
         form: &'static str,
     },
+    /// A field of Docker's that means nothing here.
+    #[error("'{field}' in '{mount}' is not supported; leave it out")]
+    Unsupported {
+        /// The whole.
+        mount: String,
+        /// The part in question.
+        field: String,
+    },
     /// A field that is missing.
     #[error("'{mount}' lacks {field}")]
     Missing {
@@ -177,6 +185,14 @@ impl Fields {
                 let mode = mode.ok_or_else(|| bad("a mode in octal, such as 1770"))?;
                 self.tmpfs.push(format!("mode={mode:o}"));
             }
+            ("bind-nonrecursive", "bind") if switch(value) == Some(false) => {}
+            ("bind-nonrecursive" | "bind-create-src", "bind")
+            | ("volume-opt" | "volume-subpath", "volume") => {
+                return Err(MountError::Unsupported {
+                    mount: text.to_owned(),
+                    field: field.to_owned(),
+                });
+            }
             _ => return Err(unknown()),
         }
         Ok(())
@@ -287,6 +303,7 @@ mod tests {
             ("type=cluster,dst=/x", "type=cluster"),
             ("dst=x", "'x'"),
             ("src=data", "target"),
+            ("dst=/x,volume-subpath=a", "not supported"),
             ("dst=/x,colour=red", "colour=red"),
             ("dst=/x,ro=maybe", "ro=maybe"),
             ("dst=/x,tmpfs-size=1m", "tmpfs-size=1m"),

@@ -184,9 +184,11 @@ impl Shim {
         let volumes = record.map(|record| record.spec.options.volumes);
         let engine = self.start.directory.ancestors().nth(2);
         if let (Ok(volumes), Some(engine)) = (volumes, engine) {
-            VolumeStore::new(engine.join("volumes"), store.clone())
-                .remove_of(&volumes)
-                .map_err(io::Error::other)?;
+            let store = VolumeStore::new(engine.join("volumes"), store.clone());
+            if let Err(error) = store.remove_of(&volumes) {
+                // They are in nobody's way, and `volume prune` finds them.
+                eprintln!("shim: {error}");
+            }
         }
         Ok(())
     }

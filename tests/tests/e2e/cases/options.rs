@@ -395,7 +395,7 @@ fn an_init_leaves_failures_as_they_are(world: &World) -> Result<()> {
     output.fails_with(127, "no-such-command")?;
     let output = world.run_with(&["--init"], ["/etc/passwd"]).output()?;
     output.fails_with(126, "/etc/passwd")?;
-    // It can neither be written to nor read from inside.
+    // Nothing of it can be written to, or reached by a descriptor.
     let script = "(echo x >/proc/1/exe) 2>/dev/null && echo wrote; sleep 0; ls -l /proc/self/fd | grep -c memfd; true";
     let output = world.run_with(&["--init"], ["sh", "-c", script]).output()?;
     output.success()?.stdout_is("0\n")?;
