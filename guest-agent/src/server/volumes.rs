@@ -18,7 +18,7 @@ impl Engine {
             return Ok(None);
         }
         let hold = self.volumes.hold()?;
-        self.volumes.settle(&hold, mounts)?;
+        self.volumes.settle(&hold, mounts, spec.auto_remove)?;
         Ok(Some(hold))
     }
 

@@ -127,15 +127,22 @@ impl VolumeStore {
     }
 
     /// Makes the volumes of a container that are not there yet, and gives the
-    /// anonymous ones their names.
-    pub fn settle(&self, _hold: &Hold, mounts: &mut [VolumeMount]) -> Result<(), VolumeError> {
+    /// anonymous ones their names. Where the container does not outlive a power
+    /// cut, `auto_remove`, its anonymous volumes need not either.
+    pub fn settle(
+        &self,
+        _hold: &Hold,
+        mounts: &mut [VolumeMount],
+        auto_remove: bool,
+    ) -> Result<(), VolumeError> {
         for index in 0..mounts.len() {
             let mount = &mut mounts[index];
             if mount.anonymous {
                 mount.name = self.made_up()?;
             }
             let labels = std::mem::take(&mut mount.labels);
-            let made = self.ensure(&mount.name, labels, mount.anonymous);
+            let durable = !(mount.anonymous && auto_remove);
+            let made = self.ensure(&mount.name, labels, mount.anonymous, durable);
             if let Err(error) = made {
                 for earlier in mounts.iter().take(index).filter(|it| it.anonymous) {
                     // Nobody knows of it yet; what stays is removed by `prune`.
@@ -158,7 +165,7 @@ impl VolumeStore {
             Some(name) => (name.to_owned(), false),
             None => (self.made_up()?, true),
         };
-        self.ensure(&name, labels, anonymous)?;
+        self.ensure(&name, labels, anonymous, true)?;
         self.detail(&name)
     }
 
@@ -269,6 +276,7 @@ impl VolumeStore {
         name: &str,
         labels: BTreeMap<String, String>,
         anonymous: bool,
+        durable: bool,
     ) -> Result<(), VolumeError> {
         if !is_valid_name(name) {
             return Err(VolumeError::BadName(excerpt(name)));
@@ -284,9 +292,10 @@ impl VolumeStore {
             anonymous,
         };
         let new = self.root.join(format!("{NEW}{}", self.made_up()?));
-        let made = build(&new, &metadata).and_then(|()| fs::rename(&new, &folder));
+        let made = build(&new, &metadata, durable).and_then(|()| fs::rename(&new, &folder));
         match made {
-            Ok(()) => sync(&self.root).map_err(VolumeError::io("write", &self.root)),
+            Ok(()) if durable => sync(&self.root).map_err(VolumeError::io("write", &self.root)),
+            Ok(()) => Ok(()),
             Err(error) => {
                 let _ = fs::remove_dir_all(&new);
                 // Somebody else may just have made it.
@@ -364,15 +373,18 @@ fn volumes_of(record: crate::container::Record) -> impl Iterator<Item = String> 
     record.spec.options.volumes.into_iter().map(|it| it.name)
 }
 
-fn build(folder: &Path, metadata: &Metadata) -> io::Result<()> {
+fn build(folder: &Path, metadata: &Metadata, durable: bool) -> io::Result<()> {
     fs::create_dir(folder)?;
     let data = folder.join(DATA);
     fs::create_dir(&data)?;
     fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let mut file = File::create(folder.join(METADATA))?;
     file.write_all(&serde_json::to_vec(metadata)?)?;
-    file.sync_data()?;
-    sync(folder)
+    if durable {
+        file.sync_data()?;
+        sync(folder)?;
+    }
+    Ok(())
 }
 
 fn sync(folder: &Path) -> io::Result<()> {

@@ -74,7 +74,7 @@ fn anonymous_volumes_go_with_their_container() {
     let (_folder, store, _) = store();
     let hold = store.hold().unwrap();
     let mut mounts = [mount(""), mount("named")];
-    store.settle(&hold, &mut mounts).unwrap();
+    store.settle(&hold, &mut mounts, false).unwrap();
     drop(hold);
     assert_eq!(mounts[0].name.len(), 64);
     assert_eq!(names(&store).len(), 2);
@@ -87,7 +87,7 @@ fn a_container_that_cannot_have_all_its_volumes_leaves_none_behind() {
     let (_folder, store, _) = store();
     let hold = store.hold().unwrap();
     let mut mounts = [mount(""), mount("not/a/name")];
-    assert!(store.settle(&hold, &mut mounts).is_err());
+    assert!(store.settle(&hold, &mut mounts, false).is_err());
     assert!(store.list().is_empty());
 }
 
