@@ -4,7 +4,7 @@
 //! of the appliance) and native Linux's engine (inside the host binary).
 //!
 //! ```text
-//!  server ─► container ─► { rootfs, cgroup, launch } ─► sys
+//!  server ─► container ─► { rootfs, volume, cgroup, launch } ─► sys
 //!                │
 //!                ▼ spawn, plan over a socketpair
 //!  shim: one process per container, single-threaded; parent of its processes
@@ -22,3 +22,4 @@ pub mod seccomp;
 pub mod server;
 pub mod shim;
 pub mod sys;
+pub mod volume;

@@ -1,6 +1,10 @@
 //! A container's details under Docker's field names (Engine API,
 //! `ContainerInspect`), as far as they have a meaning here.
 
+mod options;
+
+pub use options::volume;
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use isolazi_protocol::{BindMount, ContainerDetail, ContainerState, Isolation, RestartPolicy};
@@ -10,7 +14,7 @@ use serde_json::{Value, json};
 pub fn container(detail: &ContainerDetail, isolation: Isolation) -> Value {
     let spec = &detail.spec;
     let process = &spec.process;
-    json!({
+    let mut described = json!({
         "Id": detail.id,
         "Name": detail.name,
         "Created": time(detail.created_at),
@@ -34,12 +38,15 @@ pub fn container(detail: &ContainerDetail, isolation: Isolation) -> Value {
             "AutoRemove": spec.auto_remove,
             "NetworkMode": spec.network,
             "SeccompProfile": spec.seccomp,
+            "PidsLimit": options::pids_limit(spec.resources.pids_limit),
             "PidsLimit": spec.resources.pids_limit,
             "RestartPolicy": restart_policy(spec.restart),
         },
         "Mounts": spec.mounts.iter().map(mount).collect::<Vec<_>>(),
         "LogPath": format!("{}/container.log", detail.directory),
-    })
+    });
+    options::describe(&mut described, detail);
+    described
 }
 
 fn state(state: &ContainerState) -> Value {

@@ -18,6 +18,8 @@ pub mod image;
 pub mod inspect;
 pub mod machine;
 pub mod moment;
+pub mod mount;
+pub mod options;
 pub mod output;
 pub mod paths;
 pub mod resolv;

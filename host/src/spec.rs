@@ -1,13 +1,16 @@
 //! From an image's configuration and the command line to what the agent is
 //! asked for. Pure: no file is touched and no one is asked.
 
+use std::path::Path;
+
 use isolazi_protocol::{
-    BindMount, ContainerSpec, ExecSpec, ImageIdentity, NetworkMode, ProcessSpec, Resources,
-    SeccompProfile, WindowSize,
+    BindMount, ContainerOptions, ContainerSpec, ExecSpec, ImageIdentity, NetworkMode, ProcessSpec,
+    Resources, SeccompProfile, VolumeMount, WindowSize,
 };
 
 use crate::cli::{ProcessArgs, RunArgs};
 use crate::image::{Image, ImageConfig};
+use crate::options;
 
 /// What is known besides the image and the options.
 #[derive(Debug, Default)]
@@ -20,12 +23,19 @@ pub struct Surroundings {
     pub mounts: Vec<BindMount>,
     /// Content for `/etc/resolv.conf`.
     pub resolv_conf: String,
+    /// The options, without what the image adds.
+    pub options: ContainerOptions,
+    /// Variables that files set.
+    pub env_files: Vec<String>,
 }
 
 /// Merges them the way Docker does.
 pub fn container(image: &Image, args: &RunArgs, surroundings: Surroundings) -> ContainerSpec {
     let config = &image.config;
     let process = &args.process;
+    let given = surroundings.env_files.into_iter();
+    let given = given.chain(environment(&process.env));
+    let options = complete(surroundings.options, config, &surroundings.mounts);
     ContainerSpec {
         name: args.name.clone(),
         image: ImageIdentity {
@@ -39,7 +49,7 @@ pub fn container(image: &Image, args: &RunArgs, surroundings: Surroundings) -> C
             .collect(),
         process: ProcessSpec {
             args: command(config, args.entrypoint.as_deref(), &args.command),
-            env: merge_env(config.env.iter().cloned().chain(environment(&process.env))),
+            env: merge_env(config.env.iter().cloned().chain(given)),
             cwd: first_given(
                 &[process.workdir.as_deref(), Some(&config.working_dir)],
                 "/",
@@ -50,24 +60,69 @@ pub fn container(image: &Image, args: &RunArgs, surroundings: Surroundings) -> C
         },
         hostname: args.hostname.clone(),
         mounts: surroundings.mounts,
-        stop_signal: config
+        stop_signal: args
+            .settings
             .stop_signal
             .clone()
+            .or_else(|| config.stop_signal.clone())
             .filter(|signal| !signal.is_empty()),
         auto_remove: args.rm,
         network: NetworkMode::None,
         seccomp: SeccompProfile::Default,
-        resources: Resources::default(),
+        resources: resources(args),
         resolv_conf: surroundings.resolv_conf,
         restart: args.life.restart,
+        options,
     }
 }
 
-/// A further process for a running container.
-pub fn exec(args: &ProcessArgs, command: &[String], terminal: Option<WindowSize>) -> ExecSpec {
+/// Adds the image's labels, below the user's, and an anonymous volume for each
+/// of its `VOLUME`s where the user has nothing mounted.
+fn complete(
+    mut options: ContainerOptions,
+    image: &ImageConfig,
+    mounts: &[BindMount],
+) -> ContainerOptions {
+    for (key, value) in &image.labels {
+        let label = options.labels.entry(key.clone());
+        label.or_insert_with(|| value.clone());
+    }
+    for target in &image.volumes {
+        let binds = mounts.iter().map(|mount| &mount.target);
+        let volumes = options.volumes.iter().map(|volume| &volume.target);
+        let tmpfs = options.tmpfs.iter().map(|tmpfs| &tmpfs.target);
+        let mut taken = binds.chain(volumes).chain(tmpfs);
+        // Compared by its components, so that /data/ is /data.
+        if !taken.any(|taken| Path::new(taken) == Path::new(target)) {
+            options.volumes.push(VolumeMount {
+                anonymous: true,
+                target: target.clone(),
+                ..VolumeMount::default()
+            });
+        }
+    }
+    options
+}
+
+fn resources(args: &RunArgs) -> Resources {
+    let mut resources = Resources::default();
+    if let Some(limit) = args.settings.pids_limit {
+        resources.pids_limit = options::pids_limit(limit);
+    }
+    resources
+}
+
+/// A further process for a running container. `files` are the variables that
+/// files set.
+pub fn exec(
+    args: &ProcessArgs,
+    files: Vec<String>,
+    command: &[String],
+    terminal: Option<WindowSize>,
+) -> ExecSpec {
     ExecSpec {
         args: command.to_vec(),
-        env: merge_env(environment(&args.env)),
+        env: merge_env(files.into_iter().chain(environment(&args.env))),
         cwd: args.workdir.clone(),
         user: args.user.clone(),
         terminal,
@@ -153,6 +208,40 @@ mod tests {
             cmd: strings(&["serve"]),
             ..ImageConfig::default()
         }
+    }
+
+    #[test]
+    fn an_images_labels_and_volumes_are_below_the_users() {
+        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let image = ImageConfig {
+            labels: [label("a", "image"), label("b", "image")].into(),
+            volumes: strings(&["/one", "/two/", "/three", "/four"]),
+            ..ImageConfig::default()
+        };
+        let given = ContainerOptions {
+            labels: [label("a", "user")].into(),
+            volumes: vec![VolumeMount {
+                name: "data".to_owned(),
+                target: "/two".to_owned(),
+                ..VolumeMount::default()
+            }],
+            tmpfs: vec![crate::mount::tmpfs("/three")],
+            ..ContainerOptions::default()
+        };
+        let bind = BindMount {
+            source: isolazi_protocol::BindSource::Path("/".to_owned()),
+            host_path: "/".to_owned(),
+            target: "/four/".to_owned(),
+            read_only: false,
+        };
+        let options = complete(given, &image, &[bind]);
+        assert_eq!(
+            (options.labels["a"].as_str(), options.labels["b"].as_str()),
+            ("user", "image")
+        );
+        let anonymous = options.volumes.iter().filter(|it| it.anonymous);
+        let targets: Vec<_> = anonymous.map(|it| it.target.as_str()).collect();
+        assert_eq!(targets, ["/one"]);
     }
 
     #[test]

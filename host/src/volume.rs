@@ -1,6 +1,19 @@
-//! `-v SRC:DST[:OPTIONS]`.
+//! `-v [SRC:]DST[:OPTIONS]`.
 
 use std::path::{Path, PathBuf};
+
+use isolazi_protocol::{TmpfsMount, VolumeMount};
+
+/// What the user wants mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mount {
+    /// A folder or file of this host.
+    Bind(Volume),
+    /// A volume of the engine's.
+    Volume(VolumeMount),
+    /// A memory file system.
+    Tmpfs(TmpfsMount),
+}
 
 /// A bind mount as the user asked for it, its source resolved on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,16 +30,19 @@ pub struct Volume {
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// Not of the form at all.
-    #[error("'{0}' is not a volume: expected SRC:DST or SRC:DST:ro")]
+    #[error("'{0}' is not a volume: expected SRC:DST, NAME:DST or DST, and :ro for no writing")]
     Form(String),
     /// The part after the second colon.
-    #[error("'{option}' in '{volume}' is not a volume option: use ro or rw")]
+    #[error("'{option}' in '{volume}' is not a volume option: use ro, rw or nocopy")]
     Option {
         /// The whole.
         volume: String,
         /// The part that is wrong.
         option: String,
     },
+    /// A way of passing mounts on that is not supported.
+    #[error("the propagation '{0}' of a mount is not supported yet: use private, or leave it out")]
+    Propagation(String),
     /// The target.
     #[error("volume target '{0}' must be an absolute path")]
     RelativeTarget(String),
@@ -41,10 +57,34 @@ pub enum VolumeError {
     },
 }
 
-impl Volume {
-    /// Parses the option and looks the source up.
+impl Mount {
+    /// Parses the option, and looks a source on this host up.
     pub fn parse(text: &str) -> Result<Self, VolumeError> {
-        let (source, target, read_only) = split(text)?;
+        let parts = split(text)?;
+        match parts.source {
+            Some(path) if is_path(path) => {
+                Volume::find(path, parts.target, parts.read_only).map(Self::Bind)
+            }
+            name => Ok(Self::Volume(VolumeMount {
+                name: name.unwrap_or_default().to_owned(),
+                anonymous: name.is_none(),
+                target: parts.target.to_owned(),
+                read_only: parts.read_only,
+                no_copy: parts.no_copy,
+                ..VolumeMount::default()
+            })),
+        }
+    }
+}
+
+/// Whether a source is a path, and not the name of a volume.
+fn is_path(source: &str) -> bool {
+    source.starts_with(['.', '~']) || source.contains(['/', '\\'])
+}
+
+impl Volume {
+    /// Looks the source up.
+    pub(crate) fn find(source: &str, target: &str, read_only: bool) -> Result<Self, VolumeError> {
         let path = Path::new(source);
         let source = path.canonicalize().map_err(|error| VolumeError::Source {
             path: source.to_owned(),
@@ -58,33 +98,61 @@ impl Volume {
     }
 }
 
-fn split(text: &str) -> Result<(&str, &str, bool), VolumeError> {
+/// What stands between the colons.
+#[derive(Debug, PartialEq, Eq)]
+struct Parts<'a> {
+    /// Nothing for an anonymous volume.
+    source: Option<&'a str>,
+    target: &'a str,
+    read_only: bool,
+    no_copy: bool,
+}
+
+fn split(text: &str) -> Result<Parts<'_>, VolumeError> {
     let form = || VolumeError::Form(text.to_owned());
-    let (source, rest) = split_source(text).ok_or_else(form)?;
+    let (source, rest) = match split_source(text) {
+        Some((source, rest)) => (Some(source), rest),
+        // A path alone is where an anonymous volume goes.
+        None if text.starts_with('/') => (None, text),
+        None => return Err(form()),
+    };
     let (target, options) = match rest.split_once(':') {
         Some((target, options)) => (target, Some(options)),
         None => (rest, None),
     };
-    if source.is_empty() || target.is_empty() {
+    if source == Some("") || target.is_empty() {
         return Err(form());
     }
     if !target.starts_with('/') {
         return Err(VolumeError::RelativeTarget(target.to_owned()));
     }
-    let mut read_only = false;
+    let (mut read_only, mut no_copy) = (false, false);
     for option in options.into_iter().flat_map(|options| options.split(',')) {
-        read_only = match option {
-            "ro" | "readonly" => true,
-            "rw" => false,
+        match option {
+            "ro" | "readonly" => read_only = true,
+            "rw" => read_only = false,
+            "nocopy" => no_copy = true,
+            // How it is here in any case.
+            "private" | "rprivate" => {}
+            "shared" | "rshared" | "slave" | "rslave" => {
+                return Err(VolumeError::Propagation(option.to_owned()));
+            }
+            // Hints to Docker's own file sharing, and to SELinux.
+            "cached" | "delegated" | "consistent" | "z" | "Z" => {}
             other => {
                 return Err(VolumeError::Option {
                     volume: text.to_owned(),
                     option: other.to_owned(),
                 });
             }
-        };
+        }
     }
-    Ok((source, target, read_only))
+    Ok(Parts {
+        source,
+        target,
+        read_only,
+        no_copy,
+    })
 }
 
 /// The source ends at the first colon, but not at that of a Windows drive.
@@ -113,15 +181,44 @@ mod tests {
             (r"C:\data:/data", (r"C:\data", "/data", false)),
             ("c:/data:/data:ro", ("c:/data", "/data", true)),
         ] {
-            assert_eq!(split(text).unwrap(), expected, "{text}");
+            let parts = split(text).unwrap();
+            let found = (parts.source.unwrap(), parts.target, parts.read_only);
+            assert_eq!(found, expected, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_no_path_is_the_name_of_a_volume() {
+        let volume = |text: &str| match Mount::parse(text).unwrap() {
+            Mount::Volume(volume) => volume,
+            other => panic!("{text}: {other:?}"),
+        };
+        let named = volume("data:/var/lib/data:ro,nocopy");
+        assert_eq!(
+            (named.name.as_str(), named.target.as_str()),
+            ("data", "/var/lib/data")
+        );
+        assert!(named.read_only && named.no_copy && !named.anonymous);
+        let anonymous = volume("/var/lib/data");
+        assert!(anonymous.anonymous && anonymous.name.is_empty());
+        for path in ["/tmp:/x", "./x:/x", "x/y:/x", r"C:\x:/x", "..:/x"] {
+            let found = Mount::parse(path);
+            assert!(!matches!(found, Ok(Mount::Volume(_))), "{path}");
+        }
+    }
+
+    #[test]
+    fn mounts_are_private() {
+        assert!(split("/a:/b:rprivate").is_ok());
+        let refused = split("/a:/b:rshared").unwrap_err().to_string();
+        assert!(refused.contains("rshared"), "{refused}");
     }
 
     #[test]
     fn malformed_volumes_are_refused() {
         for text in [
             "",
-            "/a",
+            "a",
             ":/b",
             "/a:",
             "/a:b",
@@ -135,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_missing_source_is_named() {
-        let error = Volume::parse("/no/such/folder:/x").unwrap_err();
+        let error = Mount::parse("/no/such/folder:/x").unwrap_err();
         assert!(error.to_string().contains("/no/such/folder"));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerId, Digest};
+use crate::{ContainerId, ContainerOptions, Digest};
 
 /// Everything the agent needs to create a container. The host has already
 /// merged the image's configuration with what the user asked for.
@@ -37,6 +37,9 @@ pub struct ContainerSpec {
     /// What to do when its first process ends.
     #[serde(default)]
     pub restart: RestartPolicy,
+    /// What else was asked for.
+    #[serde(default)]
+    pub options: ContainerOptions,
 }
 
 /// The image a container was made from, as people named it and as content.
@@ -149,7 +152,7 @@ pub enum SeccompProfile {
 /// cgroup limits of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
-    /// `pids.max`: most processes and threads at once.
+    /// `pids.max`: most processes and threads at once; `u64::MAX` is without limit.
     pub pids_limit: u64,
 }
 

@@ -31,6 +31,7 @@ mod container;
 mod error;
 mod id;
 mod message;
+mod options;
 mod transport;
 
 pub use codec::{
@@ -47,6 +48,10 @@ pub use id::{ContainerId, Digest, IdError};
 pub use message::{
     AgentInfo, ClientControl, Compression, Event, Greeting, Hello, LogRange, Reply, Request,
     ServerMessage, Token,
+};
+pub use options::{
+    ContainerOptions, Dns, ExtraHost, Limit, TmpfsMount, Ulimit, UnknownLimit, VolumeDetail,
+    VolumeMount,
 };
 pub use transport::{Transport, TransportError};
 

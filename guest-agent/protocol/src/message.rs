@@ -1,12 +1,13 @@
 //! The messages of a conversation.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     BindSource, ContainerDetail, ContainerId, ContainerSpec, ContainerSummary, Digest, ExecSpec,
-    RestartPolicy, WindowSize, WireError,
+    RestartPolicy, VolumeDetail, WindowSize, WireError,
 };
 
 /// A secret that the host gives to the guest at boot and shows in every
@@ -122,8 +123,8 @@ pub enum Request {
     Stop {
         /// Id, id prefix or name.
         container: String,
-        /// Seconds to wait before SIGKILL.
-        timeout: u32,
+        /// Seconds to wait before SIGKILL; the container's own where there is none.
+        timeout: Option<u32>,
     },
     /// Remove the container. Answered by [`Reply::Done`].
     Remove {
@@ -131,6 +132,8 @@ pub enum Request {
         container: String,
         /// Kill it first where it runs.
         force: bool,
+        /// Remove its anonymous volumes, too.
+        volumes: bool,
     },
     /// Write everything to disk and power the guest off. Answered by
     /// [`Reply::Done`] just before; refused natively.
@@ -194,6 +197,30 @@ pub enum Request {
         container: String,
         /// The new policy.
         restart: RestartPolicy,
+    },
+    /// Make a volume, unless there is one of that name. Answered by [`Reply::Volumes`].
+    CreateVolume {
+        /// Its name; one is made up where there is none.
+        name: Option<String>,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+    },
+    /// The volumes of these names, or all. Answered by [`Reply::Volumes`].
+    Volumes {
+        /// Each must exist. `None` asks for all.
+        names: Option<Vec<String>>,
+    },
+    /// Remove a volume that no container has. Answered by [`Reply::Done`].
+    RemoveVolume {
+        /// Its name.
+        name: String,
+        /// One that does not exist is no error.
+        force: bool,
+    },
+    /// Remove the volumes that no container has. Answered by [`Reply::PrunedVolumes`].
+    PruneVolumes {
+        /// Those with a name of the user's, too.
+        all: bool,
     },
 }
 
@@ -259,4 +286,13 @@ pub enum Reply {
     Containers(Vec<ContainerSummary>),
     /// One container.
     Container(Box<ContainerDetail>),
+    /// Volumes, by name.
+    Volumes(Vec<VolumeDetail>),
+    /// Volumes that were removed, and the bytes they had on disk.
+    PrunedVolumes {
+        /// Their names.
+        names: Vec<String>,
+        /// What is free now.
+        bytes: u64,
+    },
 }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot encode has failed")]
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -66,6 +67,51 @@ fn spec() -> ContainerSpec {
         resources: Resources { pids_limit: 5 },
         resolv_conf: "nameserver 192.0.2.1\n".to_owned(),
         restart: RestartPolicy::OnFailure { most: 3 },
+        options: options(),
+    }
+}
+
+fn labels() -> BTreeMap<String, String> {
+    BTreeMap::from([("k".to_owned(), "v".to_owned())])
+}
+
+fn options() -> ContainerOptions {
+    ContainerOptions {
+        labels: labels(),
+        annotations: labels(),
+        stop_timeout: Some(3),
+        read_only: true,
+        extra_hosts: vec![ExtraHost {
+            name: "db".to_owned(),
+            address: [192, 0, 2, 7].into(),
+        }],
+        dns: Dns {
+            servers: vec![[192, 0, 2, 53].into()],
+            search: vec!["example.org".to_owned()],
+            options: vec!["ndots:2".to_owned()],
+        },
+        ulimits: vec![Ulimit {
+            limit: Limit::Nofile,
+            soft: Some(1024),
+            hard: None,
+        }],
+        shm_size: Some(1 << 20),
+        groups: vec!["staff".to_owned()],
+        init: true,
+        sysctls: labels(),
+        oom_score_adj: Some(-5),
+        volumes: vec![VolumeMount {
+            name: "data".to_owned(),
+            anonymous: true,
+            target: "/d".to_owned(),
+            read_only: true,
+            no_copy: true,
+            labels: labels(),
+        }],
+        tmpfs: vec![TmpfsMount {
+            target: "/run".to_owned(),
+            options: vec!["size=1m".to_owned()],
+        }],
     }
 }
 
@@ -137,11 +183,12 @@ fn requests() -> Vec<Request> {
         },
         Request::Stop {
             container: name(),
-            timeout: 10,
+            timeout: Some(10),
         },
         Request::Remove {
             container: name(),
             force: true,
+            volumes: true,
         },
         Request::Shutdown,
         Request::Create {
@@ -168,6 +215,18 @@ fn requests() -> Vec<Request> {
             container: name(),
             restart: RestartPolicy::UnlessStopped,
         },
+        Request::CreateVolume {
+            name: Some(name()),
+            labels: labels(),
+        },
+        Request::Volumes {
+            names: Some(vec![name()]),
+        },
+        Request::RemoveVolume {
+            name: name(),
+            force: true,
+        },
+        Request::PruneVolumes { all: true },
     ]
 }
 
@@ -197,6 +256,13 @@ fn server_messages() -> Vec<ServerMessage> {
         spec: spec(),
         directory: "/d".to_owned(),
     };
+    let volume = VolumeDetail {
+        name: name(),
+        created_at: 6,
+        labels: labels(),
+        anonymous: true,
+        mountpoint: "/v/_data".to_owned(),
+    };
     let events = [
         Event::Created(id()),
         Event::Started,
@@ -211,6 +277,11 @@ fn server_messages() -> Vec<ServerMessage> {
             states().into_iter().map(summary).collect(),
         )),
         Ok(Reply::Container(Box::new(detail))),
+        Ok(Reply::Volumes(vec![volume])),
+        Ok(Reply::PrunedVolumes {
+            names: vec![name()],
+            bytes: 7,
+        }),
         Err(WireError::new(ErrorCode::Internal, "m")),
     ];
     let events = events.into_iter().map(ServerMessage::Event);

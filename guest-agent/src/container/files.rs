@@ -1,6 +1,5 @@
 //! One container's folder.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use isolazi_protocol::{
     BindMount, ContainerDetail, ContainerId, ContainerSpec, ContainerState, ContainerSummary,
-    SummaryMount,
+    SummaryMount, VolumeMount,
 };
 
 use crate::container::now;
@@ -125,6 +124,8 @@ impl ContainerDir {
     /// One line of a listing, about a container in `state`.
     pub fn summary(&self, state: ContainerState) -> io::Result<ContainerSummary> {
         let record = self.record()?;
+        let binds = record.spec.mounts.into_iter().map(summary_mount);
+        let volumes = record.spec.options.volumes.into_iter().map(summary_volume);
         Ok(ContainerSummary {
             state,
             id: record.id,
@@ -133,8 +134,8 @@ impl ContainerDir {
             command: record.spec.process.args,
             created_at: record.created_at,
             image_id: record.spec.image.id,
-            labels: BTreeMap::new(),
-            mounts: record.spec.mounts.into_iter().map(summary_mount).collect(),
+            labels: record.spec.options.labels,
+            mounts: binds.chain(volumes).collect(),
             network: record.spec.network,
             size: None,
         })
@@ -214,5 +215,13 @@ fn summary_mount(mount: BindMount) -> SummaryMount {
         source: mount.host_path,
         target: mount.target,
         volume: false,
+    }
+}
+
+fn summary_volume(mount: VolumeMount) -> SummaryMount {
+    SummaryMount {
+        source: mount.name,
+        target: mount.target,
+        volume: true,
     }
 }

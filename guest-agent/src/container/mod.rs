@@ -22,11 +22,14 @@ mod files;
 pub mod lifecycle;
 pub mod log;
 mod names;
+mod options;
 pub mod plan;
 mod shares;
 mod store;
 
 pub use files::{ContainerDir, Record};
+pub(crate) use names::is_valid as is_valid_name;
+pub(crate) use options::hosts_lines;
 pub use store::{ContainerStore, NewContainer, StoreError};
 
 use std::time::{SystemTime, UNIX_EPOCH};

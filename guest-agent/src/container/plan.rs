@@ -6,13 +6,14 @@ use std::path::{Component, Path, PathBuf};
 use isolazi_protocol::{BindMount, BindSource, ContainerSpec, ErrorCode, RestartPolicy, WireError};
 
 use crate::container::files::{ContainerDir, Record};
+use crate::container::options;
 use crate::container::shares;
 use crate::launch::plan::{BindPlan, CgroupPlan, EtcFile, LaunchPlan, RootfsPlan, SeccompProgram};
 
 /// Longest UTS host name (`HOST_NAME_MAX`, gethostname(2)).
 const LONGEST_HOSTNAME: usize = 64;
 
-fn invalid(message: String) -> WireError {
+pub(super) fn invalid(message: String) -> WireError {
     WireError::new(ErrorCode::InvalidArgument, message)
 }
 
@@ -56,10 +57,11 @@ pub fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
     }
     spec.mounts
         .iter()
-        .try_for_each(|mount| absolute("mount target", &mount.target))
+        .try_for_each(|mount| absolute("mount target", &mount.target))?;
+    options::validate(spec)
 }
 
-fn absolute(what: &str, path: &str) -> Result<(), WireError> {
+pub(super) fn absolute(what: &str, path: &str) -> Result<(), WireError> {
     let parts = Path::new(path);
     if parts.is_absolute() && !parts.components().any(|part| part == Component::ParentDir) {
         return Ok(());
@@ -122,6 +124,8 @@ pub struct PlanInputs {
     pub layers: Vec<PathBuf>,
     /// Compiled system-call filters.
     pub seccomp: Vec<SeccompProgram>,
+    /// The folders of the volumes, in the order of the spec's.
+    pub volumes: Vec<PathBuf>,
 }
 
 /// The plan of the container in `dir`.
@@ -131,6 +135,9 @@ pub fn plan(
     inputs: PlanInputs,
 ) -> Result<LaunchPlan, WireError> {
     let spec = &record.spec;
+    let settings = options::settings(&spec.options, &inputs.volumes, dir)?;
+    let mut binds: Vec<_> = spec.mounts.iter().map(bind).collect::<Result<_, _>>()?;
+    binds.extend(options::volume_binds(&spec.options, &inputs.volumes));
     let etc = ["hosts", "hostname", "resolv.conf"].map(|name| EtcFile {
         source: dir.path().join("etc").join(name),
         name: name.to_owned(),
@@ -145,13 +152,14 @@ pub fn plan(
             mount_point: dir.path().join("rootfs"),
         },
         etc: etc.into(),
-        binds: spec.mounts.iter().map(bind).collect::<Result<_, _>>()?,
+        binds,
         process: spec.process.clone(),
         seccomp: inputs.seccomp,
         cgroup: CgroupPlan {
             path: format!("isolazi/{}", record.id),
             pids_limit: spec.resources.pids_limit,
         },
+        settings,
     })
 }
 
@@ -214,6 +222,7 @@ pub(crate) mod tests {
             resources: Resources::default(),
             resolv_conf: String::new(),
             restart: RestartPolicy::No,
+            options: isolazi_protocol::ContainerOptions::default(),
         }
     }
 

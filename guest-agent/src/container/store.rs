@@ -205,6 +205,11 @@ impl ContainerStore {
         containers
     }
 
+    /// How each container was made. One whose files cannot be read is left out.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        self.ids().filter_map(|id| self.dir(&id).record().ok())
+    }
+
     /// Removes an ended container: its processes are gone, its lock is free.
     pub fn remove(&self, dir: &ContainerDir) -> Result<(), StoreError> {
         let label = || dir.path().file_name().unwrap_or_default().to_string_lossy();

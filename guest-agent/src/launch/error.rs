@@ -30,6 +30,8 @@ pub enum Stage {
     Binds,
     /// Hiding and protecting what the kernel shows.
     Masks,
+    /// Kernel parameters that the user asked for.
+    Settings,
     /// Making the overlay the root.
     Pivot,
     /// Looking the user up in the container's own files.
@@ -47,7 +49,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Plan,
         Self::Cgroup,
         Self::Clone,
@@ -57,6 +59,7 @@ impl Stage {
         Self::System,
         Self::Binds,
         Self::Masks,
+        Self::Settings,
         Self::Pivot,
         Self::User,
         Self::WorkingDir,
@@ -112,7 +115,7 @@ impl LaunchError {
             (_, Some(Errno::ENOSPC | Errno::EDQUOT)) if self.stage != Stage::Clone => {
                 ErrorCode::StorageFull
             }
-            (Stage::Plan | Stage::User | Stage::WorkingDir | Stage::Binds, _) => {
+            (Stage::Plan | Stage::User | Stage::WorkingDir | Stage::Binds | Stage::Settings, _) => {
                 ErrorCode::InvalidArgument
             }
             (_, Some(Errno::EPERM | Errno::EACCES)) => ErrorCode::Permission,

@@ -9,6 +9,7 @@ use nix::unistd::{Pid, getpid};
 use isolazi_protocol::ExecSpec;
 
 use super::error::{At, LaunchError, Stage};
+use super::limits;
 use super::plan::LaunchPlan;
 use super::process::Process;
 use super::resolve::Root;
@@ -46,6 +47,7 @@ pub fn exec(
     born_in_namespace_of(init_pidfd, || {
         spawn(CloneFlags::empty(), entrance.unified(), |reporter| {
             isolate(&entrance, reporter)?;
+            limits::set_oom_score(plan.settings.oom_score_adj, reporter);
             setns(init_pidfd, JOINED).at(Stage::Join, || "join the container's namespaces")?;
             let root = Root::own().at(Stage::Join, || "open the container's root")?;
             process.execute(&root, stdio, &Terminals::Running, reporter)

@@ -18,6 +18,8 @@
 mod environment;
 mod error;
 mod exec;
+mod init;
+mod limits;
 mod mounts;
 pub mod plan;
 mod process;
@@ -30,6 +32,7 @@ mod user;
 
 pub use error::{LaunchError, Stage};
 pub use exec::exec;
+pub(crate) use init::is_available as has_init;
 pub use spawn::Launched;
 pub use start::start;
 pub use stdio::Stdio;

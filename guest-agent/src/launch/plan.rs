@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use isolazi_protocol::{ContainerId, ProcessSpec};
+use isolazi_protocol::{ContainerId, ProcessSpec, Ulimit};
 
 /// How to launch one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,61 @@ pub struct LaunchPlan {
     pub seccomp: Vec<SeccompProgram>,
     /// Its control group.
     pub cgroup: CgroupPlan,
+    /// What else was asked for.
+    #[serde(default)]
+    pub settings: Settings,
+}
+
+/// Options that most containers do without.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Nothing but mounts can be written to.
+    pub read_only: bool,
+    /// Limits of every process.
+    pub ulimits: Vec<Ulimit>,
+    /// Bytes that `/dev/shm` may hold.
+    pub shm_size: Option<u64>,
+    /// Further supplementary groups, by name or number.
+    pub groups: Vec<String>,
+    /// The first process is an init, and the command its child.
+    pub init: bool,
+    /// Paths below `/proc/sys`, and what to write there.
+    pub sysctls: Vec<(String, String)>,
+    /// Of every process: -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// Memory file systems to mount.
+    pub tmpfs: Vec<TmpfsPlan>,
+    /// Volumes to fill from the image where they are empty.
+    pub fills: Vec<FillPlan>,
+}
+
+/// A memory file system.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TmpfsPlan {
+    /// Absolute path in the container.
+    pub target: PathBuf,
+    /// Refuse writing.
+    pub read_only: bool,
+    /// Allow programs.
+    pub exec: bool,
+    /// Honour set-user-id bits.
+    pub suid: bool,
+    /// Allow devices.
+    pub dev: bool,
+    /// Options of the file system: `size`, `mode` and so on.
+    pub options: Vec<(String, String)>,
+}
+
+/// A volume to fill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FillPlan {
+    /// The volume's folder.
+    pub volume: PathBuf,
+    /// Absolute path in the image of what it is filled with.
+    pub source: PathBuf,
+    /// A file that says, once it exists, that this container has filled its volumes.
+    pub done: PathBuf,
 }
 
 /// The overlay that becomes the root.

@@ -15,7 +15,9 @@ use isolazi_protocol::ExecSpec;
 
 use super::environment::{DEFAULT_PATH, Environment, arguments};
 use super::error::{At, LaunchError, Stage};
-use super::plan::{LaunchPlan, SeccompProgram};
+use super::init::Init;
+use super::limits;
+use super::plan::{LaunchPlan, SeccompProgram, Settings};
 use super::report::Reporter;
 use super::resolve::{Kind, Root};
 use super::stdio::{self, Stdio, Terminals};
@@ -36,12 +38,17 @@ pub(super) struct Process<'a> {
     cwd: &'a str,
     user: &'a str,
     seccomp: &'a [SeccompProgram],
+    settings: &'a Settings,
+    /// Comes between the container and the command.
+    init: Option<Init>,
 }
 
 impl<'a> Process<'a> {
     /// The plan's own process.
     pub(super) fn first(plan: &'a LaunchPlan) -> Result<Self, LaunchError> {
-        Self::checked(plan, &plan.process.args, &[], None, None)
+        let process = Self::checked(plan, &plan.process.args, &[], None, None)?;
+        let init = plan.settings.init.then(Init::load).transpose()?;
+        Ok(Self { init, ..process })
     }
 
     /// A further process, with the plan's values where `spec` has none.
@@ -73,6 +80,8 @@ impl<'a> Process<'a> {
             },
             user: user.unwrap_or(&plan.process.user),
             seccomp: &plan.seccomp,
+            settings: &plan.settings,
+            init: None,
         })
     }
 
@@ -84,13 +93,14 @@ impl<'a> Process<'a> {
         terminals: &Terminals<'_>,
         reporter: &Reporter,
     ) -> Result<Infallible, LaunchError> {
-        let identity = user::resolve(root, self.user)?;
+        let identity = user::resolve(root, self.user, &self.settings.groups)?;
         self.complete_environment(&identity, stdio.is_terminal());
         let environment = self.environment.to_c()?;
         stdio::install(stdio, terminals, root, identity.uid, reporter)?;
         enter_folder(root, self.cwd)?;
         umask(Mode::from_bits_truncate(0o022));
         reset_signals().at(Stage::Privileges, || "reset signals")?;
+        limits::set_ulimits(&self.settings.ulimits, reporter);
         drop_privileges(&identity).at(Stage::Privileges, || {
             format!("become user {}", identity.uid)
         })?;
@@ -108,20 +118,27 @@ impl<'a> Process<'a> {
     /// The last steps. Does not return: most descriptors are closed here, and
     /// values that own them must not be dropped any more.
     fn replace(self, environment: &[CString], reporter: &Reporter) -> ! {
-        let reporter = match keep_only(reporter) {
+        let kept = keep_only(reporter, self.init.as_ref());
+        let (reporter, init) = match kept {
             Ok(kept) => kept,
             Err(errno) => fail(
                 reporter,
                 &Err(errno).at(Stage::Stdio, || "close descriptors"),
             ),
         };
+        let command = || {
+            self.install_filters()?;
+            self.search_and_execute(environment)
+        };
         let steps = || {
             // Checked here, once nothing clears the signal any more.
             reporter
                 .ready()
                 .at(Stage::Exec, || "reach the launcher, which is gone")?;
-            self.install_filters()?;
-            self.search_and_execute(environment)
+            match &init {
+                None => command(),
+                Some(init) => init.run(|| fail(&reporter, &command()), || self.install_filters()),
+            }
         };
         fail(&reporter, &steps())
     }
@@ -226,10 +243,13 @@ fn drop_privileges(identity: &Identity) -> Result<(), Errno> {
     set_no_new_privs()
 }
 
-/// Closes every descriptor but the standard ones and the channel, which comes
-/// to be number 3 and closes on `execve`.
-fn keep_only(reporter: &Reporter) -> Result<Reporter, Errno> {
+/// Closes every descriptor but the standard ones, the channel, which comes to
+/// be number 3, and the init, number 4. Both close on `execve`.
+fn keep_only(reporter: &Reporter, init: Option<&Init>) -> Result<(Reporter, Option<Init>), Errno> {
+    // Moved out of each other's way first.
+    let init = init.map(Init::above_fixed).transpose()?;
     let kept = reporter.moved_to(3)?;
-    close_range(4, CloseRange::Now)?;
-    Ok(kept)
+    let init = init.map(|init| init.moved_to(4)).transpose()?;
+    close_range(if init.is_some() { 5 } else { 4 }, CloseRange::Now)?;
+    Ok((kept, init))
 }

@@ -11,6 +11,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{sethostname, setsid};
 
 use super::error::{At, LaunchError, Stage};
+use super::limits;
 use super::mounts;
 use super::plan::LaunchPlan;
 use super::process::Process;
@@ -90,20 +91,10 @@ fn become_first(
         format!("set the host name `{}`", plan.hostname)
     })?;
     loopback::bring_up().at(Stage::Isolate, || "bring the loopback interface up")?;
-    not_favoured(reporter);
+    limits::set_oom_score(plan.settings.oom_score_adj, reporter);
     let (root, mounted) = mounts::build(plan, cgroup, reporter)?;
     mounts::enter(&root)?;
     process.execute(&root, stdio, &Terminals::Own(&mounted), reporter)
-}
-
-/// A launcher that the kernel spares when memory is short does not pass that
-/// on: a container's `oom_score_adj` is 0 at least.
-fn not_favoured(reporter: &Reporter) {
-    const PATH: &str = "/proc/self/oom_score_adj";
-    let own = std::fs::read_to_string(PATH).unwrap_or_default();
-    if own.starts_with('-') && std::fs::write(PATH, "0").is_err() {
-        reporter.warning("cannot reset oom_score_adj: the container inherits a lower one");
-    }
 }
 
 fn to_errno(error: &std::io::Error) -> Errno {

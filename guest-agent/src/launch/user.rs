@@ -32,11 +32,26 @@ pub(super) struct Identity {
     pub(super) home: Option<String>,
 }
 
-/// Resolves `user[:group]`; empty is root.
-pub(super) fn resolve(root: &Root, wanted: &str) -> Result<Identity, LaunchError> {
+/// Resolves `user[:group]`; empty is root. The user is in the `further` groups, too.
+pub(super) fn resolve(
+    root: &Root,
+    wanted: &str,
+    further: &[String],
+) -> Result<Identity, LaunchError> {
     let passwd = read(root, "/etc/passwd")?;
     let group = read(root, "/etc/group")?;
-    find(wanted, &passwd, &group).map_err(|why| LaunchError::new(Stage::User, why))
+    let found = find(wanted, &passwd, &group).and_then(|identity| join(identity, further, &group));
+    found.map_err(|why| LaunchError::new(Stage::User, why))
+}
+
+fn join(mut identity: Identity, further: &[String], group: &str) -> Result<Identity, String> {
+    for wanted in further {
+        let gid = find_group(wanted, group)?;
+        if !identity.groups.contains(&gid) {
+            identity.groups.push(gid);
+        }
+    }
+    Ok(identity)
 }
 
 /// The file's text; empty where there is none.
@@ -202,6 +217,17 @@ mod tests {
     }
 
     #[test]
+    fn further_groups_are_joined_once() {
+        let joined = |further: &[&str]| {
+            let further: Vec<String> = further.iter().map(ToString::to_string).collect();
+            join(find("web", PASSWD, GROUP).unwrap(), &further, GROUP)
+        };
+        let groups = joined(&["web2", "7", "logs", "41"]).unwrap().groups;
+        assert_eq!(groups, [40, 41, 7]);
+        assert!(joined(&["nope"]).unwrap_err().contains("nope"));
+    }
+
+    #[test]
     fn names_and_numbers_find_the_same_user() {
         let web = (33, 34, vec![40], Some("/var/www".to_owned()));
         assert_eq!(found("web"), web);
@@ -250,7 +276,7 @@ mod tests {
         std::fs::create_dir(&etc).unwrap();
         nix::unistd::mkfifo(&etc.join("passwd"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let fd = std::fs::File::open(folder.path()).unwrap();
-        let error = resolve(&Root::new(fd.into()), "").unwrap_err();
+        let error = resolve(&Root::new(fd.into()), "", &[]).unwrap_err();
         assert_eq!(error.stage, Stage::User);
     }
 }

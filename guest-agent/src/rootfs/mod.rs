@@ -4,3 +4,5 @@ pub mod layers;
 mod remove;
 pub mod unpack;
 pub(crate) mod usage;
+
+pub(crate) use remove::remove_at;

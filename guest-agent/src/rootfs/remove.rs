@@ -20,7 +20,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::sys::fs;
 
 /// Removes `name` from `dir`, whatever it is.
-pub(super) fn remove_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+pub(crate) fn remove_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     if remove_simple(dir, name)? {
         return Ok(());
     }

@@ -15,6 +15,8 @@ use crate::shim::{self, ShimRequest};
 /// How often a container that is just starting or ending may slip away.
 const ATTEMPTS: usize = 50;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+/// Seconds that a container gets to end by itself where nobody says.
+const STOP_TIMEOUT: u32 = 10;
 
 impl Engine {
     pub(super) async fn list(&self, all: bool, size: bool) -> Result<Reply, WireError> {
@@ -176,8 +178,13 @@ impl Engine {
     }
 
     /// Stopping what has ended already is no error, as with Docker.
-    pub(super) async fn stop(&self, container: &str, timeout: u32) -> Result<Reply, WireError> {
+    pub(super) async fn stop(
+        &self,
+        container: &str,
+        timeout: Option<u32>,
+    ) -> Result<Reply, WireError> {
         let dir = self.containers.find(container)?;
+        let timeout = timeout.unwrap_or_else(|| stop_timeout(&dir));
         for _ in 0..ATTEMPTS {
             if !dir.is_alive() {
                 return Ok(Reply::Done);
@@ -191,15 +198,24 @@ impl Engine {
         Err(silent(container))
     }
 
-    pub(super) async fn remove(&self, container: &str, force: bool) -> Result<Reply, WireError> {
+    pub(super) async fn remove(
+        &self,
+        container: &str,
+        force: bool,
+        volumes: bool,
+    ) -> Result<Reply, WireError> {
         let dir = self.containers.find(container)?;
+        let record = dir.record().ok().filter(|_| volumes);
         if force && dir.is_alive() {
-            self.stop(container, 0).await?;
+            self.stop(container, Some(0)).await?;
         }
         // With --rm the shim has removed it by now.
         if dir.path().exists() {
             self.settled(container, &dir).await?;
             self.containers.remove(&dir)?;
+        }
+        if let Some(record) = record {
+            self.volumes.remove_of(&record.spec.options.volumes)?;
         }
         Ok(Reply::Done)
     }
@@ -235,6 +251,15 @@ impl Engine {
             let _ = stop.await;
         }
     }
+}
+
+/// What the container was made with.
+fn stop_timeout(dir: &ContainerDir) -> u32 {
+    let asked = dir
+        .record()
+        .ok()
+        .and_then(|it| it.spec.options.stop_timeout);
+    asked.unwrap_or(STOP_TIMEOUT)
 }
 
 /// Whether the shim was reached and confirmed the container's end.

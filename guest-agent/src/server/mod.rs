@@ -5,6 +5,7 @@
 //!  serve ─► greet ─► dispatch ─┬─► containers   list, inspect, stop, remove
 //!                              ├─► layers       put, missing
 //!                              ├─► logs
+//!                              ├─► volumes
 //!                              └─► run, exec ─► the shim; its answers are relayed unread
 //! ```
 
@@ -12,6 +13,7 @@ mod containers;
 mod layers;
 mod logs;
 mod sessions;
+mod volumes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::container::{ContainerStore, StoreError};
 use crate::rootfs::layers::LayerStore;
+use crate::volume::VolumeStore;
 use sessions::Begun;
 
 /// A client that has connected must say what it wants within this time.
@@ -56,6 +59,7 @@ pub struct Engine {
     guest: Option<Guest>,
     layers: LayerStore,
     containers: ContainerStore,
+    volumes: VolumeStore,
 }
 
 impl std::fmt::Debug for Guest {
@@ -77,10 +81,13 @@ impl Engine {
     pub fn open(config: EngineConfig) -> Result<Self, WireError> {
         let containers = ContainerStore::open(config.root.join("containers"))?;
         containers.sweep();
+        let volumes = VolumeStore::new(config.root.join("volumes"), containers.clone());
+        volumes.sweep();
         Ok(Self {
             guest: config.guest,
             layers: LayerStore::open(&config.root).map_err(|error| layers::to_wire(&error))?,
             containers,
+            volumes,
         })
     }
 
@@ -189,7 +196,11 @@ where
             wanted,
         } => engine.logs(&mut client, &container, follow, wanted).await?,
         Request::Stop { container, timeout } => engine.stop(&container, timeout).await,
-        Request::Remove { container, force } => engine.remove(&container, force).await,
+        Request::Remove {
+            container,
+            force,
+            volumes,
+        } => engine.remove(&container, force, volumes).await,
         Request::Shutdown => engine.shut_down().await,
         Request::Create { spec } => engine.create(&mut client, spec).await?,
         Request::Start {
@@ -217,6 +228,10 @@ where
         Request::Unpause { container } => engine.freeze(&container, false).await,
         Request::Rename { container, name } => engine.rename(&container, &name),
         Request::Update { container, restart } => engine.update(&container, restart).await,
+        Request::CreateVolume { name, labels } => engine.create_volume(name, labels).await,
+        Request::Volumes { names } => engine.list_volumes(names),
+        Request::RemoveVolume { name, force } => engine.remove_volume(name, force).await,
+        Request::PruneVolumes { all } => engine.prune_volumes(all).await,
     };
     client.send_message(&ServerMessage::Reply(reply)).await?;
     hang_up(client).await

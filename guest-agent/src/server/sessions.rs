@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::container::lifecycle::{Action, Verdict};
 use crate::container::plan::{self, PlanInputs};
-use crate::container::{ContainerDir, NewContainer, Record};
+use crate::container::{ContainerDir, NewContainer, Record, hosts_lines};
 use crate::seccomp;
 use crate::server::{Engine, await_departure, io_error};
 use crate::shim::{self, ShimRequest, ShimStart};
@@ -84,7 +84,7 @@ impl Engine {
                 let new = engine.make(*spec)?;
                 let start = engine.ready(&new.record, &new.dir, attach);
                 start
-                    .inspect_err(|_| engine.discard(&new.dir))
+                    .inspect_err(|_| engine.discard(&new))
                     .map(|start| (new, start))
             })
             .await;
@@ -96,7 +96,7 @@ impl Engine {
         match shim::spawn(&new.dir, &new.lock, &start).await {
             Ok(shim) => Ok(Ok(shim)),
             Err(error) => {
-                self.discard(&new.dir);
+                self.discard(&new);
                 Ok(Err(io_error("the container's shim", error)))
             }
         }
@@ -116,7 +116,7 @@ impl Engine {
                 let new = engine.make(*spec)?;
                 // What would keep it from starting is better said now.
                 let ready = engine.ready(&new.record, &new.dir, false);
-                ready.inspect_err(|_| engine.discard(&new.dir)).map(|_| new)
+                ready.inspect_err(|_| engine.discard(&new)).map(|_| new)
             })
             .await;
         match made {
@@ -205,7 +205,7 @@ impl Engine {
 
     /// Makes a container's folder. Its `config.json` comes last: with it the
     /// container exists.
-    fn make(&self, spec: ContainerSpec) -> Result<NewContainer, WireError> {
+    fn make(&self, mut spec: ContainerSpec) -> Result<NewContainer, WireError> {
         Self::require_root()?;
         plan::validate(&spec)?;
         let missing = self.layers.missing(&spec.layers);
@@ -219,6 +219,15 @@ impl Engine {
                 ),
             ));
         }
+        // From here on no volume is removed, until the container is there to be seen.
+        let hold = self.hold_volumes(&mut spec)?;
+        let volumes = spec.options.volumes.clone();
+        let made = self.make_folder(spec);
+        drop(hold);
+        made.inspect_err(|_| self.forget_volumes(&volumes))
+    }
+
+    fn make_folder(&self, spec: ContainerSpec) -> Result<NewContainer, WireError> {
         let new = self.containers.create(spec)?;
         let durable = is_durable(&new.record);
         let made = write_files(&new.record, &new.dir)
@@ -226,7 +235,8 @@ impl Engine {
         match made {
             Ok(()) => Ok(new),
             Err(error) => {
-                self.discard(&new.dir);
+                // What cannot be deleted now is swept at the next start.
+                let _ = self.containers.delete(&new.dir);
                 Err(io_error(&new.dir.path().display().to_string(), error))
             }
         }
@@ -244,6 +254,7 @@ impl Engine {
             seccomp: seccomp::default_profile().map_err(|error| {
                 WireError::new(ErrorCode::Internal, format!("seccomp profile: {error}"))
             })?,
+            volumes: self.volume_folders(&record.spec),
         };
         let plan = plan::plan(record, dir, inputs)?;
         dir.set_plan(&plan, is_durable(record))
@@ -274,9 +285,10 @@ impl Engine {
     }
 
     /// Takes back a container that could not be made.
-    fn discard(&self, dir: &ContainerDir) {
+    fn discard(&self, new: &NewContainer) {
         // What cannot be deleted now is swept at the next start.
-        let _ = self.containers.delete(dir);
+        let _ = self.containers.delete(&new.dir);
+        self.forget_volumes(&new.record.spec.options.volumes);
     }
 }
 
@@ -330,7 +342,8 @@ fn write_files(record: &Record, dir: &ContainerDir) -> io::Result<()> {
     let etc = dir.path().join("etc");
     fs::write(etc.join("hostname"), format!("{hostname}\n"))?;
     fs::write(etc.join("resolv.conf"), &record.spec.resolv_conf)?;
-    fs::write(etc.join("hosts"), hosts(hostname))
+    let further = hosts_lines(&record.spec.options.extra_hosts);
+    fs::write(etc.join("hosts"), hosts(hostname) + &further)
 }
 
 fn hosts(hostname: &str) -> String {

@@ -30,6 +30,7 @@ use crate::shim::door;
 use crate::shim::process::{Process, streams};
 use crate::shim::running::{Running, Started};
 use crate::shim::wire::ShimStart;
+use crate::volume::VolumeStore;
 
 /// Who wants the container to end for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,10 +208,21 @@ impl Shim {
         recorded
     }
 
+    /// Removes the container, and the volumes that were made for it alone.
     fn remove(&self) -> io::Result<()> {
         let root = self.dir.path().parent().unwrap_or(self.dir.path());
         let store = ContainerStore::open(root.to_owned()).map_err(io::Error::other)?;
-        store.delete(&self.dir).map_err(io::Error::other)
+        let record = self.dir.record();
+        store.delete(&self.dir).map_err(io::Error::other)?;
+        let volumes = record.map(|record| record.spec.options.volumes);
+        if let (Ok(volumes), Some(engine)) = (volumes, root.parent()) {
+            let store = VolumeStore::new(engine.join("volumes"), store);
+            if let Err(error) = store.remove_of(&volumes) {
+                // They are in nobody's way, and `volume prune` finds them.
+                eprintln!("shim: {error}");
+            }
+        }
+        Ok(())
     }
 
     fn record_end(&self, code: i32, error: Option<String>) -> io::Result<()> {

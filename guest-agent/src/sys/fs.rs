@@ -162,6 +162,25 @@ pub fn open_lock_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     Ok(openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
 }
 
+/// Moves `name` from one folder to another of the same file system; fails with
+/// `EEXIST` where there is anything of that name (renameat2(2)).
+pub fn move_new(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    let name = CString::new(name)?;
+    // SAFETY: both names are the same NUL-terminated string, which outlives the
+    // call; the rest are integers. musl has no function for it.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            from.as_raw_fd(),
+            name.as_ptr(),
+            to.as_raw_fd(),
+            name.as_ptr(),
+            libc::RENAME_NOREPLACE,
+        )
+    };
+    Ok(Errno::result(done).map(drop)?)
+}
+
 /// llistxattr(2) and lgetxattr(2), for tests to look at what was set.
 #[cfg(test)]
 pub(crate) fn xattrs_of(path: &CStr) -> io::Result<Vec<(CString, Vec<u8>)>> {

@@ -198,7 +198,12 @@ pub fn move_fd(source: BorrowedFd<'_>, target: RawFd) -> Result<OwnedFd, Errno> 
 
 /// A copy of a descriptor, close-on-exec and above the three standard ones.
 pub fn duplicate_above_stdio(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let copy = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3))?;
+    duplicate_above(fd, 3)
+}
+
+/// A copy of a descriptor, close-on-exec, whose number is `least` at least.
+pub fn duplicate_above(fd: BorrowedFd<'_>, least: RawFd) -> Result<OwnedFd, Errno> {
+    let copy = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(least))?;
     // SAFETY: F_DUPFD_CLOEXEC returned a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use isolazi_agent::launch::plan::{BindPlan, CgroupPlan, EtcFile, LaunchPlan, RootfsPlan};
+use isolazi_agent::launch::plan::{
+    BindPlan, CgroupPlan, EtcFile, LaunchPlan, RootfsPlan, Settings,
+};
 use isolazi_agent::launch::{LaunchError, Launched, Stdio, cleanup, exec, start};
 use isolazi_protocol::{ContainerId, ExecSpec, ProcessSpec, WindowSize};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -288,6 +290,7 @@ fn plan(folder: &Path) -> LaunchPlan {
         .unwrap();
     let id = ContainerId::from_random(&random);
     LaunchPlan {
+        settings: Settings::default(),
         hostname: "box".to_owned(),
         rootfs: RootfsPlan {
             lower: vec![folder.join("layer")],

@@ -55,9 +55,9 @@ pub struct StartArgs {
 /// `isolazi restart`.
 #[derive(Debug, Args)]
 pub struct RestartArgs {
-    /// Seconds to wait before killing the container
-    #[arg(short, long, value_name = "SECONDS", default_value_t = 10)]
-    pub time: u32,
+    /// Seconds to wait before killing the container [default: the container's own, or 10]
+    #[arg(short, long, value_name = "SECONDS")]
+    pub time: Option<u32>,
     /// Ids, starts of ids, or names
     #[arg(required = true)]
     pub containers: Vec<String>,

@@ -4,7 +4,9 @@ mod containers;
 mod help;
 mod listing;
 mod run;
+mod settings;
 mod shell;
+mod volumes;
 
 use std::path::PathBuf;
 
@@ -17,7 +19,11 @@ pub use containers::{
 pub use help::{command, complaint};
 pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
 pub use run::{ProcessArgs, RunArgs};
+pub use settings::{PullPolicy, SettingsArgs};
 pub use shell::{CompletionArgs, ManArgs, Shell};
+pub use volumes::{
+    VolumeCommand, VolumeCreateArgs, VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
+};
 
 /// Run OCI containers, on this host's kernel or in a minimal virtual machine.
 #[derive(Debug, Parser)]
@@ -107,6 +113,9 @@ pub enum Command {
     Completion(CompletionArgs),
     /// Print the manual page, or write one for each command to a folder
     Man(ManArgs),
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(VolumeCommand),
 }
 
 /// `isolazi exec`.
@@ -153,9 +162,9 @@ pub struct LogsArgs {
 /// `isolazi stop`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
-    /// Seconds to wait before killing the container
-    #[arg(short, long, value_name = "SECONDS", default_value_t = 10)]
-    pub time: u32,
+    /// Seconds to wait before killing the container [default: the container's own, or 10]
+    #[arg(short, long, value_name = "SECONDS")]
+    pub time: Option<u32>,
     /// Ids, starts of ids, or names
     #[arg(required = true)]
     pub containers: Vec<String>,
@@ -167,6 +176,9 @@ pub struct RmArgs {
     /// Kill running containers first
     #[arg(short, long)]
     pub force: bool,
+    /// Remove their anonymous volumes, too
+    #[arg(short, long)]
+    pub volumes: bool,
     /// Ids, starts of ids, or names
     #[arg(required = true)]
     pub containers: Vec<String>,

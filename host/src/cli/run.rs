@@ -1,7 +1,10 @@
 //! Options of the commands that start a process.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
+use super::SettingsArgs;
 use super::containers::LifeArgs;
 
 /// `isolazi run`.
@@ -19,7 +22,7 @@ pub struct RunArgs {
     /// How the process is to run.
     #[command(flatten)]
     pub process: ProcessArgs,
-    /// Mount a host folder or file: SRC:DST[:ro|rw] (can be repeated)
+    /// Mount a host folder or file, or a volume: SRC:DST[:ro], NAME:DST[:ro] or DST (can be repeated)
     #[arg(short, long, value_name = "SRC:DST[:ro]")]
     pub volume: Vec<String>,
     /// Host name of the container
@@ -37,6 +40,9 @@ pub struct RunArgs {
     /// What becomes of it after its start.
     #[command(flatten)]
     pub life: LifeArgs,
+    /// What the container is like.
+    #[command(flatten)]
+    pub settings: Box<SettingsArgs>,
     /// Image reference
     pub image: String,
     /// Command and arguments, instead of the image's
@@ -56,6 +62,9 @@ pub struct ProcessArgs {
     /// Set environment variables: KEY=VALUE[,KEY=VALUE…], or KEY to pass on the host's (can be repeated)
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub env: Vec<String>,
+    /// Read environment variables from a file, one a line (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
     /// User to run as: name or number, with an optional group
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,

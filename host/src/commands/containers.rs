@@ -24,6 +24,7 @@ pub(super) async fn rm(context: &Context, args: &RmArgs) -> Result<u8> {
         let remove = Request::Remove {
             container,
             force: args.force,
+            volumes: args.volumes,
         };
         engine.ask(&remove).await?;
         context.refresh(&engine).await

@@ -6,6 +6,7 @@ use isolazi_protocol::Request;
 use crate::cli::ExecArgs;
 use crate::commands::Context;
 use crate::commands::run::{await_start, detach_keys, exit_status, require_terminal};
+use crate::options;
 use crate::session::{self, Attach};
 use crate::spec;
 use crate::terminal;
@@ -17,10 +18,11 @@ pub(super) async fn exec(context: &Context, args: &ExecArgs) -> Result<u8> {
     } else {
         require_terminal(&process)?;
     }
+    let files = options::environment_files(&process.env_file)?;
     let size = process.tty.then(|| terminal::size().unwrap_or_default());
     let request = Request::Exec {
         container: args.container.clone(),
-        spec: Box::new(spec::exec(&process, &args.command, size)),
+        spec: Box::new(spec::exec(&process, files, &args.command, size)),
         attach: !args.detach,
     };
     let mut conversation = context

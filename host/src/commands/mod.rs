@@ -16,6 +16,7 @@ mod setup;
 mod start;
 mod version;
 mod vm;
+mod volumes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -174,6 +175,7 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Version(args) => version::version(&context, &args).await?,
         Command::Completion(args) => completion::completion(&args)?,
         Command::Man(args) => man::man(&args)?,
+        Command::Volume(command) => return volumes::volume(&context, &command).await,
     }
     Ok(0)
 }

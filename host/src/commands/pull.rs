@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
-use crate::cli::PullArgs;
+use crate::cli::{PullArgs, PullPolicy};
 use crate::commands::Context;
 use crate::engine::Engine;
 use crate::image::{
@@ -38,12 +38,16 @@ pub(super) async fn obtain(
     engine: &Engine,
     name: &str,
     wanted: Option<&str>,
+    policy: PullPolicy,
 ) -> Result<Image> {
     let reference: Reference = name.parse()?;
     if let Some(image) = embedded(context, name, wanted)? {
         return Ok(image);
     }
     let platform = platform(wanted)?;
+    if policy == PullPolicy::Always {
+        return fetch(context, engine, &reference, platform, stderr_progress()).await;
+    }
     if let Some(image) = stored(&context.images()?, &reference)?
         && (wanted.is_none() || suits(&image, &platform))
     {
@@ -53,6 +57,9 @@ pub(super) async fn obtain(
         && let Some(image) = image::embedded(&context.images()?, name)?
     {
         return Ok(image);
+    }
+    if policy == PullPolicy::Never {
+        bail!("no such image: {reference}; pull it, or leave --pull never out");
     }
     output::progress(format!("Unable to find image '{reference}' locally"));
     fetch(context, engine, &reference, platform, stderr_progress()).await

@@ -11,7 +11,9 @@ use std::fs::File;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use isolazi_protocol::{BindMount, ContainerId, ContainerSpec, ErrorCode, Event, Request};
+use isolazi_protocol::{
+    BindMount, ContainerId, ContainerOptions, ContainerSpec, ErrorCode, Event, Request,
+};
 
 use crate::cli::{ProcessArgs, RunArgs, TerminalArgs};
 use crate::commands::{Context, pull};
@@ -19,10 +21,11 @@ use crate::connection::{Conversation, Incoming};
 use crate::detach::DetachKeys;
 use crate::engine::{Engine, EngineError};
 use crate::image::Image;
+use crate::options::{self, CidFile};
 use crate::session::{self, Attach, Ended};
 use crate::spec::{self, Surroundings};
-use crate::volume::Volume;
-use crate::{output, resolv, terminal};
+use crate::volume::{Mount, Volume};
+use crate::{mount, output, resolv, terminal};
 
 /// Containers that end sooner need not be found by other commands.
 const A_WHILE: Duration = Duration::from_millis(200);
@@ -30,6 +33,7 @@ const A_WHILE: Duration = Duration::from_millis(200);
 pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
     let args = &settle_terminal(args)?;
     let engine = context.engine()?;
+    let cidfile = reserve_cidfile(args)?;
     let (image, spec) = prepare(context, &engine, args).await?;
     let request = Request::Run {
         spec: Box::new(spec),
@@ -37,7 +41,7 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
     };
     let names = reserve(context, &engine, args).await?;
     let mut conversation = start(context, &engine, &image, &request).await?;
-    let id = created(&mut conversation).await?;
+    let id = created(&mut conversation, cidfile).await?;
     drop(names);
     await_start(&mut conversation).await?;
     if args.detach {
@@ -66,13 +70,14 @@ pub(super) async fn create(context: &Context, args: &RunArgs) -> Result<u8> {
         bail!("create starts nothing that could be in the background; leave -d out");
     }
     let engine = context.engine()?;
+    let cidfile = reserve_cidfile(args)?;
     let (image, spec) = prepare(context, &engine, args).await?;
     let request = Request::Create {
         spec: Box::new(spec),
     };
     let _names = reserve(context, &engine, args).await?;
     let mut conversation = start(context, &engine, &image, &request).await?;
-    let id = created(&mut conversation).await?;
+    let id = created(&mut conversation, cidfile).await?;
     conversation.reply().await?;
     context.refresh(&engine).await?;
     output::result(id.as_str());
@@ -101,35 +106,67 @@ async fn prepare(
     engine: &Engine,
     args: &RunArgs,
 ) -> Result<(Image, ContainerSpec)> {
-    let volumes = args
-        .volume
-        .iter()
-        .map(|text| Volume::parse(text))
-        .collect::<Result<Vec<_>, _>>()?;
-    let image = pull::obtain(context, engine, &args.image, args.platform.as_deref()).await?;
+    let mut options = options::resolve(&args.settings)?;
+    let binds = mounts(args, &mut options)?;
+    let env_files = options::environment_files(&args.process.env_file)?;
+    let platform = args.platform.as_deref();
+    let image = pull::obtain(context, engine, &args.image, platform, args.settings.pull).await?;
     let surroundings = Surroundings {
         terminal: args
             .process
             .tty
             .then(|| terminal::size().unwrap_or_default()),
         open_stdin: args.process.interactive,
-        mounts: share(engine, &volumes).await?,
-        resolv_conf: resolv::for_containers(),
+        mounts: share(engine, &binds).await?,
+        resolv_conf: options::resolv_conf(&resolv::for_containers(), &options.dns),
+        options,
+        env_files,
     };
     let spec = spec::container(&image, args, surroundings);
     Ok((image, spec))
 }
 
-async fn created(conversation: &mut Conversation) -> Result<ContainerId> {
-    match conversation.next().await? {
-        Incoming::Event(Event::Created(id)) => Ok(id),
-        _ => bail!("the agent did not say which container it made"),
+fn reserve_cidfile(args: &RunArgs) -> Result<Option<CidFile>> {
+    let path = args.settings.cidfile.as_deref();
+    Ok(path.map(CidFile::reserve).transpose()?)
+}
+
+/// The new container's id, which also goes to the file that was asked for.
+async fn created(conversation: &mut Conversation, file: Option<CidFile>) -> Result<ContainerId> {
+    let Incoming::Event(Event::Created(id)) = conversation.next().await? else {
+        bail!("the agent did not say which container it made");
+    };
+    if let Some(file) = file {
+        file.write(&id)?;
     }
+    Ok(id)
 }
 
 /// The keys that leave a terminal.
 pub(super) fn detach_keys(args: &TerminalArgs) -> DetachKeys {
     args.detach_keys.clone().unwrap_or_default()
+}
+
+/// All that is to be mounted: what is not the host's becomes part of the options.
+fn mounts(args: &RunArgs, options: &mut ContainerOptions) -> Result<Vec<Volume>> {
+    let mut binds = Vec::new();
+    let short = args.volume.iter().map(|text| Ok(Mount::parse(text)?));
+    let long = args
+        .settings
+        .mount
+        .iter()
+        .map(|text| Ok(mount::mount(text)?));
+    let tmpfs = args.settings.tmpfs.iter();
+    let tmpfs = tmpfs.map(|text| Ok(Mount::Tmpfs(mount::tmpfs(text))));
+    for asked in short.chain(long).chain(tmpfs) {
+        let asked: Result<Mount> = asked;
+        match asked? {
+            Mount::Bind(bind) => binds.push(bind),
+            Mount::Volume(volume) => options.volumes.push(volume),
+            Mount::Tmpfs(tmpfs) => options.tmpfs.push(tmpfs),
+        }
+    }
+    Ok(binds)
 }
 
 /// In front of a terminal a container is interactive without being told, so

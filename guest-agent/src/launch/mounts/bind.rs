@@ -18,18 +18,22 @@ use crate::sys::mount::{MountFlags, attach, clone_tree, restrict};
 /// Devices reach a container as devices, not as part of a folder.
 const ALWAYS: MountFlags = MountFlags::NO_DEV_SUID;
 
-/// Shows `file` below `/etc`, writable.
-pub(super) fn etc_file(root: &Root, file: &EtcFile) -> Result<(), LaunchError> {
+/// Shows `file` below `/etc`.
+pub(super) fn etc_file(root: &Root, file: &EtcFile, read_only: bool) -> Result<(), LaunchError> {
     let target = Path::new("/etc").join(&file.name);
-    show(root, &file.source, &target, ALWAYS)
+    show(root, &file.source, &target, flags(read_only))
+}
+
+fn flags(read_only: bool) -> MountFlags {
+    match read_only {
+        true => ALWAYS | MountFlags::READ_ONLY,
+        false => ALWAYS,
+    }
 }
 
 /// Carries out one `-v`.
 pub(super) fn user(root: &Root, request: &BindPlan) -> Result<(), LaunchError> {
-    let flags = match request.read_only {
-        true => ALWAYS | MountFlags::READ_ONLY,
-        false => ALWAYS,
-    };
+    let flags = flags(request.read_only);
     show(root, &request.source, &request.target, flags)
 }
 
@@ -37,6 +41,14 @@ fn show(root: &Root, source: &Path, target: &Path, flags: MountFlags) -> Result<
     let (tree, kind) = copy_of(source, flags).at(Stage::Binds, || {
         format!("take {} for a mount", source.display())
     })?;
+    let place = place_for(root, target, kind)?;
+    attach(tree.as_fd(), place.as_fd()).at(Stage::Binds, || {
+        format!("mount {} at {}", source.display(), target.display())
+    })
+}
+
+/// Where to mount what the user asks for.
+pub(super) fn place_for(root: &Root, target: &Path, kind: Kind) -> Result<OwnedFd, LaunchError> {
     let place = root.ensure(target, kind).at(Stage::Binds, || {
         format!("make the mount's target {}", target.display())
     })?;
@@ -46,9 +58,7 @@ fn show(root: &Root, source: &Path, target: &Path, flags: MountFlags) -> Result<
     if is_proc(place.as_fd()) {
         return Err(refused(target, "nothing may be mounted below /proc"));
     }
-    attach(tree.as_fd(), place.as_fd()).at(Stage::Binds, || {
-        format!("mount {} at {}", source.display(), target.display())
-    })
+    Ok(place)
 }
 
 /// A restricted copy of the mount at `source`, attached nowhere.

@@ -48,9 +48,12 @@ struct Below {
 const SHM: Below = Below {
     name: c"shm",
     kind: c"tmpfs",
-    options: &[(c"mode", c"1777"), (c"size", c"64m")],
+    options: &[(c"mode", c"1777")],
     flags: MountFlags::DATA_ONLY,
 };
+
+/// Bytes that `/dev/shm` may hold where nobody says.
+const SHM_BYTES: u64 = 64 << 20;
 
 const MQUEUE: Below = Below {
     name: c"mqueue",
@@ -164,14 +167,14 @@ fn show_device(dev: &OwnedFd, name: &CStr, number: libc::dev_t) -> Result<(), Er
 }
 
 /// Mounts what is below `/dev`.
-pub(super) fn mount_below(dev: &OwnedFd) -> Result<DevPts, LaunchError> {
-    let pts = mount_one(dev, &PTS)?;
-    mount_one(dev, &SHM)?;
-    mount_one(dev, &MQUEUE)?;
+pub(super) fn mount_below(dev: &OwnedFd, shm_size: Option<u64>) -> Result<DevPts, LaunchError> {
+    let pts = mount_one(dev, &PTS, None)?;
+    mount_one(dev, &SHM, Some(shm_size.unwrap_or(SHM_BYTES)))?;
+    mount_one(dev, &MQUEUE, None)?;
     Ok(DevPts(pts))
 }
 
-fn mount_one(dev: &OwnedFd, below: &Below) -> Result<OwnedFd, LaunchError> {
+fn mount_one(dev: &OwnedFd, below: &Below, size: Option<u64>) -> Result<OwnedFd, LaunchError> {
     let name = below.name.to_string_lossy();
     let mount = || {
         mkdirat(dev, below.name, Mode::from_bits_truncate(0o755))?;
@@ -179,6 +182,10 @@ fn mount_one(dev: &OwnedFd, below: &Below) -> Result<OwnedFd, LaunchError> {
         let context = FsContext::open(below.kind)?;
         for (key, value) in below.options {
             context.set(key, value)?;
+        }
+        if let Some(size) = size {
+            let size = CString::new(size.to_string()).map_err(|_| Errno::EINVAL)?;
+            context.set(c"size", &size)?;
         }
         let mount = context.mount(below.flags)?;
         attach(mount.as_fd(), place.as_fd())?;

@@ -13,21 +13,24 @@
 //!
 //! Targets are descriptors resolved within the new root, never paths.
 
+mod asked;
 mod bind;
 mod dev;
 mod mask;
 mod overlay;
 mod pivot;
 mod system;
+mod volume;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use super::error::{At, LaunchError, Stage};
 use super::plan::LaunchPlan;
 use super::report::Reporter;
-use super::resolve::Root;
+use super::resolve::{Kind, Root};
 use crate::cgroup::Cgroup;
-use crate::sys::mount;
+use crate::sys::mount::{self, MountFlags, restrict};
 
 pub(super) use dev::{DevPts, open_console_of};
 
@@ -47,20 +50,35 @@ pub(super) fn build(
 ) -> Result<(Root, Mounted), LaunchError> {
     mount::make_all_private().at(Stage::Root, || "make the mounts private")?;
     let root = overlay::mount(&plan.rootfs)?;
+    // While there is nothing but the image to be copied.
+    volume::fill(&root, &plan.settings.fills)?;
     let proc = system::mount_proc(&root)?;
     system::set_sysctls(&proc, reporter);
+    for (path, value) in &plan.settings.sysctls {
+        system::set_asked(&proc, path, value)?;
+    }
     let dev = dev::mount(&root)?;
-    let terminals = dev::mount_below(&dev)?;
+    let terminals = dev::mount_below(&dev, plan.settings.shm_size)?;
     system::mount_sys(&root)?;
     system::mount_cgroup(&root, cgroup, reporter)?;
     for file in &plan.etc {
-        bind::etc_file(&root, file)?;
+        bind::etc_file(&root, file, plan.settings.read_only)?;
     }
-    for request in &plan.binds {
-        bind::user(&root, request)?;
-    }
+    asked::mount(&root, plan)?;
     mask::apply(&root, &dev)?;
+    if plan.settings.read_only {
+        protect(&root, Path::new(&plan.process.cwd))?;
+    }
     Ok((root, Mounted { terminals, dev }))
+}
+
+/// Makes the root read-only; what is mounted in it stays as it is. The working
+/// directory is made before, since it cannot be later.
+fn protect(root: &Root, cwd: &Path) -> Result<(), LaunchError> {
+    // Where it cannot be made, entering it says so.
+    let _ = root.ensure(cwd, Kind::Folder);
+    restrict(root.as_fd(), MountFlags::READ_ONLY, false)
+        .at(Stage::Root, || "make the container's root read-only")
 }
 
 /// Makes `root` the root of the process, and lets go of the machine's.

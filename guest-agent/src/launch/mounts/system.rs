@@ -62,6 +62,20 @@ pub(super) fn set_sysctls(proc: &OwnedFd, reporter: &Reporter) {
     }
 }
 
+/// Sets a kernel parameter that the user asked for, by its path below `/proc/sys`.
+pub(super) fn set_asked(proc: &OwnedFd, path: &str, value: &str) -> Result<(), LaunchError> {
+    let set = || {
+        let name = CString::new(format!("sys/{path}")).map_err(|_| Errno::EINVAL)?;
+        set_sysctl(proc, &name, value)
+    };
+    set().at(Stage::Settings, || {
+        format!(
+            "set the kernel parameter {} to `{value}`",
+            path.replace('/', ".")
+        )
+    })
+}
+
 fn set_sysctl(proc: &OwnedFd, name: &CStr, value: &str) -> Result<(), Errno> {
     let how = OpenHow::new()
         .flags(OFlag::O_WRONLY | OFlag::O_CLOEXEC)

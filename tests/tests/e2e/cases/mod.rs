@@ -20,6 +20,9 @@ mod terminal;
 mod vm;
 mod volumes;
 
+mod named_volumes;
+mod options;
+
 use isolazi_tests::Case;
 
 /// Lists cases by scope: `cases! { Both: [hello, echo] }`.
@@ -56,6 +59,8 @@ pub(crate) fn all() -> Vec<Case> {
         places::all(),
         listing::all(),
         leftovers::all(),
+        options::all(),
+        named_volumes::all(),
     ]
     .concat()
 }

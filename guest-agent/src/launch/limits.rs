@@ -1,0 +1,89 @@
+//! Limits that belong to a process and not to its cgroup. What the machine
+//! does not allow is said, and does not keep the container from starting.
+
+use nix::errno::Errno;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
+
+use isolazi_protocol::{Limit, Ulimit};
+
+use super::report::Reporter;
+
+const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
+
+/// Sets the resource limits of the calling process.
+pub(super) fn set_ulimits(ulimits: &[Ulimit], reporter: &Reporter) {
+    for ulimit in ulimits {
+        let resource = resource(ulimit.limit);
+        let done = setrlimit(resource, value(ulimit.soft), value(ulimit.hard));
+        if let Err(errno) = done {
+            reporter.warning(&complaint(ulimit, resource, errno));
+        }
+    }
+}
+
+fn complaint(ulimit: &Ulimit, resource: Resource, errno: Errno) -> String {
+    let stays = getrlimit(resource).map_or_else(
+        |_| String::new(),
+        |(soft, hard)| format!("; it stays at {}:{}", shown(soft), shown(hard)),
+    );
+    let asked = (value(ulimit.soft), value(ulimit.hard));
+    format!(
+        "the ulimit {}={}:{} does not apply: {}{stays}",
+        ulimit.limit,
+        shown(asked.0),
+        shown(asked.1),
+        errno.desc(),
+    )
+}
+
+fn value(limit: Option<u64>) -> rlim_t {
+    limit.unwrap_or(RLIM_INFINITY)
+}
+
+fn shown(value: rlim_t) -> String {
+    match value {
+        RLIM_INFINITY => "unlimited".to_owned(),
+        number => number.to_string(),
+    }
+}
+
+fn resource(limit: Limit) -> Resource {
+    match limit {
+        Limit::As => Resource::RLIMIT_AS,
+        Limit::Core => Resource::RLIMIT_CORE,
+        Limit::Cpu => Resource::RLIMIT_CPU,
+        Limit::Data => Resource::RLIMIT_DATA,
+        Limit::Fsize => Resource::RLIMIT_FSIZE,
+        Limit::Locks => Resource::RLIMIT_LOCKS,
+        Limit::Memlock => Resource::RLIMIT_MEMLOCK,
+        Limit::Msgqueue => Resource::RLIMIT_MSGQUEUE,
+        Limit::Nice => Resource::RLIMIT_NICE,
+        Limit::Nofile => Resource::RLIMIT_NOFILE,
+        Limit::Nproc => Resource::RLIMIT_NPROC,
+        Limit::Rss => Resource::RLIMIT_RSS,
+        Limit::Rtprio => Resource::RLIMIT_RTPRIO,
+        Limit::Rttime => Resource::RLIMIT_RTTIME,
+        Limit::Sigpending => Resource::RLIMIT_SIGPENDING,
+        Limit::Stack => Resource::RLIMIT_STACK,
+    }
+}
+
+/// Sets how soon the calling process is killed when memory is short. Must be
+/// called while `/proc` still is the machine's.
+///
+/// A launcher that the kernel spares does not pass that on: where nothing is
+/// asked for, the value is 0 at least.
+pub(super) fn set_oom_score(asked: Option<i32>, reporter: &Reporter) {
+    let own = std::fs::read_to_string(OOM_SCORE_ADJ).unwrap_or_default();
+    let own = own.trim();
+    let wanted = match asked {
+        Some(value) => value,
+        None if own.starts_with('-') => 0,
+        None => return,
+    };
+    if let Err(error) = std::fs::write(OOM_SCORE_ADJ, wanted.to_string()) {
+        reporter.warning(&format!(
+            "cannot set oom_score_adj to {wanted}: {error}; it stays at {own}"
+        ));
+    }
+}

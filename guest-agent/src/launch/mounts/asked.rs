@@ -1,0 +1,78 @@
+//! Mounts that the user asked for, whatever their kind, parents before what
+//! lies below them: an order in which none hides another.
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::bind;
+use crate::launch::error::{At, LaunchError, Stage};
+use crate::launch::plan::{BindPlan, LaunchPlan, TmpfsPlan};
+use crate::launch::resolve::{Kind, Root};
+use crate::sys::mount::{FsContext, MountFlags, attach};
+
+/// One of them.
+enum Asked<'a> {
+    Bind(&'a BindPlan),
+    Tmpfs(&'a TmpfsPlan),
+}
+
+impl Asked<'_> {
+    fn target(&self) -> &Path {
+        match self {
+            Self::Bind(bind) => &bind.target,
+            Self::Tmpfs(tmpfs) => &tmpfs.target,
+        }
+    }
+}
+
+/// Mounts them all.
+pub(super) fn mount(root: &Root, plan: &LaunchPlan) -> Result<(), LaunchError> {
+    in_order(plan).iter().try_for_each(|asked| match asked {
+        Asked::Bind(request) => bind::user(root, request),
+        Asked::Tmpfs(request) => tmpfs(root, request),
+    })
+}
+
+/// The shallowest first, and as they were given among equals.
+fn in_order(plan: &LaunchPlan) -> Vec<Asked<'_>> {
+    let binds = plan.binds.iter().map(Asked::Bind);
+    let tmpfs = plan.settings.tmpfs.iter().map(Asked::Tmpfs);
+    let mut all: Vec<_> = binds.chain(tmpfs).collect();
+    all.sort_by_key(|asked| asked.target().components().count());
+    all
+}
+
+fn tmpfs(root: &Root, request: &TmpfsPlan) -> Result<(), LaunchError> {
+    let place = bind::place_for(root, &request.target, Kind::Folder)?;
+    let target = request.target.display();
+    let context = FsContext::open(c"tmpfs").at(Stage::Binds, || "open a tmpfs")?;
+    for (key, value) in &request.options {
+        let set = || {
+            let key = CString::new(key.as_str()).map_err(|_| Errno::EINVAL)?;
+            let value = CString::new(value.as_str()).map_err(|_| Errno::EINVAL)?;
+            context.set(&key, &value)
+        };
+        set().at(Stage::Binds, || {
+            format!("mount a tmpfs at {target} with {key}={value}")
+        })?;
+    }
+    let mounted = context.mount(flags_of(request));
+    mounted
+        .and_then(|mount| attach(mount.as_fd(), place.as_fd()))
+        .at(Stage::Binds, || format!("mount a tmpfs at {target}"))
+}
+
+fn flags_of(request: &TmpfsPlan) -> MountFlags {
+    [
+        (request.read_only, MountFlags::READ_ONLY),
+        (!request.exec, MountFlags::NO_EXEC),
+        (!request.suid, MountFlags::NO_SUID),
+        (!request.dev, MountFlags::NO_DEV),
+    ]
+    .into_iter()
+    .filter(|(applies, _)| *applies)
+    .fold(MountFlags::NONE, |all, (_, flag)| all | flag)
+}

@@ -1,0 +1,171 @@
+//! `isolazi volume`.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead};
+
+use anyhow::{Result, bail};
+use isolazi_protocol::{Reply, Request, VolumeDetail};
+
+use crate::cli::{
+    VolumeCommand, VolumeCreateArgs, VolumeInspectArgs, VolumePruneArgs, VolumeRmArgs,
+};
+use crate::commands::{Context, FAILURE};
+use crate::engine::Engine;
+use crate::inspect;
+use crate::options;
+use crate::output::{self, Table, printable};
+
+pub(super) async fn volume(context: &Context, command: &VolumeCommand) -> Result<u8> {
+    let engine = context.engine()?;
+    match command {
+        VolumeCommand::Create(args) => create(&engine, args).await,
+        VolumeCommand::Ls(args) => ls(&engine, args.quiet).await,
+        VolumeCommand::Inspect(args) => show(&engine, args).await,
+        VolumeCommand::Rm(args) => rm(&engine, args).await,
+        VolumeCommand::Prune(args) => prune(&engine, args).await,
+    }
+}
+
+async fn create(engine: &Engine, args: &VolumeCreateArgs) -> Result<u8> {
+    let labels: BTreeMap<_, _> = options::labels(&[], &args.label)?;
+    let request = Request::CreateVolume {
+        name: args.name.clone(),
+        labels,
+    };
+    for volume in volumes(engine, &request).await? {
+        output::result(printable(&volume.name));
+    }
+    Ok(0)
+}
+
+async fn ls(engine: &Engine, quiet: bool) -> Result<u8> {
+    let found = volumes(engine, &Request::Volumes { names: None }).await?;
+    if quiet {
+        for volume in found {
+            output::result(printable(&volume.name));
+        }
+        return Ok(0);
+    }
+    let mut table = Table::new(&["DRIVER", "VOLUME NAME"]);
+    for volume in found {
+        table.row(["local".to_owned(), volume.name]);
+    }
+    output::result(table.render());
+    Ok(0)
+}
+
+/// Shows those that there are, and says which are missing.
+async fn show(engine: &Engine, args: &VolumeInspectArgs) -> Result<u8> {
+    let mut details = Vec::new();
+    let mut status = 0;
+    for name in &args.volumes {
+        let names = Some(vec![name.clone()]);
+        match volumes(engine, &Request::Volumes { names }).await {
+            Ok(found) => details.extend(found.iter().map(inspect::volume)),
+            Err(error) => {
+                output::failure(&format!("{error:#}"));
+                status = FAILURE;
+            }
+        }
+    }
+    output::result(serde_json::to_string_pretty(&details)?);
+    Ok(status)
+}
+
+async fn rm(engine: &Engine, args: &VolumeRmArgs) -> Result<u8> {
+    let mut status = 0;
+    for name in &args.volumes {
+        let request = Request::RemoveVolume {
+            name: name.clone(),
+            force: args.force,
+        };
+        match engine.ask(&request).await {
+            Ok(_) => output::result(printable(name)),
+            Err(error) => {
+                output::failure(&format!("{:#}", anyhow::Error::from(error)));
+                status = FAILURE;
+            }
+        }
+    }
+    Ok(status)
+}
+
+async fn prune(engine: &Engine, args: &VolumePruneArgs) -> Result<u8> {
+    if !args.force && !confirmed(args.all)? {
+        return Ok(0);
+    }
+    let request = Request::PruneVolumes { all: args.all };
+    let Reply::PrunedVolumes { names, bytes } = engine.ask(&request).await? else {
+        bail!("the agent did not say which volumes it removed");
+    };
+    if !names.is_empty() {
+        output::result("Deleted Volumes:");
+        for name in names {
+            output::result(printable(&name));
+        }
+        output::result("");
+    }
+    output::result(format!("Total reclaimed space: {}", size(bytes)));
+    Ok(0)
+}
+
+/// Asks, and takes nothing but a yes for one.
+fn confirmed(all: bool) -> Result<bool> {
+    let which = if all { "all" } else { "anonymous" };
+    output::progress(format!(
+        "WARNING! This will remove {which} volumes not used by at least one container."
+    ));
+    output::progress("Are you sure you want to continue? [y/N]");
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// As Docker writes sizes: three digits, decimal units.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes < 1000 {
+        return format!("{bytes}B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut units = UNITS.iter();
+    let mut unit = units.next();
+    while value >= 1000.0
+        && let Some(next) = units.next()
+    {
+        value /= 1000.0;
+        unit = Some(next);
+    }
+    let digits = match value {
+        value if value < 10.0 => 2,
+        value if value < 100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$}{}", unit.unwrap_or(&""))
+}
+
+async fn volumes(engine: &Engine, request: &Request) -> Result<Vec<VolumeDetail>> {
+    match engine.ask(request).await? {
+        Reply::Volumes(volumes) => Ok(volumes),
+        _ => bail!("the agent did not describe the volumes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_three_digits() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1.00kB"),
+            (12_345, "12.3kB"),
+            (5_000_000, "5.00MB"),
+            (123_000_000_000, "123GB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}
