@@ -30,6 +30,7 @@ mod codec;
 mod container;
 mod error;
 mod id;
+mod inside;
 mod message;
 mod transport;
 
@@ -44,6 +45,7 @@ pub use container::{
 };
 pub use error::{ErrorCode, WireError};
 pub use id::{ContainerId, Digest, IdError};
+pub use inside::{ContainerUsage, Content, PathInfo, PathKind, ProcessInfo};
 pub use message::{
     AgentInfo, ClientControl, Compression, Event, Greeting, Hello, Reply, Request, ServerMessage,
     Token,
@@ -51,7 +53,7 @@ pub use message::{
 pub use transport::{Transport, TransportError};
 
 /// Version of the wire format. Host and agent must agree exactly.
-pub const GENERATION: u32 = 1;
+pub const GENERATION: u32 = 2;
 
 /// The vsock port on which a guest's agent listens.
 pub const AGENT_VSOCK_PORT: u32 = 1024;

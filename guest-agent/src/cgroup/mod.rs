@@ -22,6 +22,7 @@ pub mod devices;
 mod limits;
 mod place;
 mod remove;
+pub mod usage;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 
 use crate::launch::plan::CgroupPlan;
 
+pub(crate) use place::folders_in;
 pub use remove::{RemoveError, remove};
 
 /// A container's folder in one hierarchy.

@@ -5,6 +5,7 @@
 //!  serve ─► greet ─► dispatch ─┬─► containers   list, inspect, stop, remove
 //!                              ├─► layers       put, missing
 //!                              ├─► logs
+//!                              ├─► visits       read, write, processes, usage
 //!                              └─► run, exec ─► the shim; its answers are relayed unread
 //! ```
 
@@ -12,6 +13,7 @@ mod containers;
 mod layers;
 mod logs;
 mod sessions;
+mod visits;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -186,6 +188,17 @@ where
         Request::Stop { container, timeout } => engine.stop(&container, timeout).await,
         Request::Remove { container, force } => engine.remove(&container, force).await,
         Request::Shutdown => engine.shut_down().await,
+        Request::PathInfo { container, path } => engine.path_info(&container, path).await,
+        Request::Read { container, content } => {
+            engine.read(&mut client, &container, content).await?
+        }
+        Request::Write {
+            container,
+            path,
+            compression,
+        } => engine.write(&mut client, &container, path, compression).await?,
+        Request::Processes { container } => engine.processes(&container).await,
+        Request::Usage { containers, all } => engine.usage(&containers, all),
     };
     client.send_message(&ServerMessage::Reply(reply)).await?;
     hang_up(client).await

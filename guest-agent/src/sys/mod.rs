@@ -13,3 +13,4 @@ pub mod mount;
 pub mod process;
 pub mod readiness;
 pub mod tty;
+pub mod xattr;
