@@ -12,6 +12,7 @@
 pub mod cli;
 mod commands;
 pub mod connection;
+pub mod copy;
 pub mod engine;
 pub mod image;
 pub mod inspect;

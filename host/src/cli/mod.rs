@@ -1,11 +1,13 @@
 //! The command line as clap sees it: types and help texts, nothing else.
 
+mod files;
 mod run;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, StatsArgs, TopArgs};
 pub use run::{ProcessArgs, RunArgs};
 
 /// Run OCI containers, on this host's kernel or in a minimal virtual machine.
@@ -72,6 +74,18 @@ pub enum Command {
     Vm(VmCommand),
     /// Print version information
     Version,
+    /// Copy files between a container and this host
+    Cp(CpArgs),
+    /// List what a container has changed of its image
+    Diff(DiffArgs),
+    /// Write a container's root file system as a tar
+    Export(ExportArgs),
+    /// List the processes of a container
+    Top(TopArgs),
+    /// Show what containers use
+    Stats(StatsArgs),
+    /// Make an image of a container's changes
+    Commit(CommitArgs),
 }
 
 /// `isolazi exec`.

@@ -2,11 +2,13 @@
 //! and returns the exit status.
 
 mod containers;
+mod cp;
 mod exec;
 mod images;
 mod logs;
 mod ps;
 mod pull;
+mod read;
 mod run;
 mod setup;
 mod version;
@@ -115,6 +117,8 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Images(args) => images::images(&context, &args)?,
         Command::Vm(command) => vm::vm(&context, command).await?,
         Command::Version => version::version(),
+        Command::Cp(args) => return cp::cp(&context, &args).await,
+        Command::Diff(_) | Command::Export(_) | Command::Top(_) | Command::Stats(_) | Command::Commit(_) => unreachable!(),
     }
     Ok(0)
 }

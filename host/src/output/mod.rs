@@ -2,10 +2,12 @@
 //! everything else to standard error.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod size;
 mod table;
 
 use std::io::{self, Write};
 
+pub use size::{binary_size, decimal_size};
 pub use table::Table;
 
 /// Prints a result. A reader that has gone away ends the command quietly.

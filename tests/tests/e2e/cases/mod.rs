@@ -3,6 +3,7 @@
 mod config;
 mod errors;
 mod exec;
+mod files;
 mod hostile;
 mod images;
 mod isolation;
@@ -50,6 +51,7 @@ pub(crate) fn all() -> Vec<Case> {
         hostile::all(),
         vm::all(),
         leftovers::all(),
+        files::all(),
     ]
     .concat()
 }
