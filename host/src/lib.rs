@@ -19,6 +19,7 @@ pub mod inspect;
 pub mod machine;
 pub mod output;
 pub mod paths;
+pub mod processes;
 pub mod resolv;
 pub mod session;
 pub mod spec;

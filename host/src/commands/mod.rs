@@ -1,9 +1,12 @@
 //! The verbs, one a file. Each takes its parsed arguments and the [`Context`],
 //! and returns the exit status.
 
+mod commit;
 mod containers;
 mod cp;
+mod diff;
 mod exec;
+mod export;
 mod images;
 mod logs;
 mod ps;
@@ -11,6 +14,8 @@ mod pull;
 mod read;
 mod run;
 mod setup;
+mod stats;
+mod top;
 mod version;
 mod vm;
 
@@ -118,7 +123,11 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Vm(command) => vm::vm(&context, command).await?,
         Command::Version => version::version(),
         Command::Cp(args) => return cp::cp(&context, &args).await,
-        Command::Diff(_) | Command::Export(_) | Command::Top(_) | Command::Stats(_) | Command::Commit(_) => unreachable!(),
+        Command::Diff(args) => diff::diff(&context, &args).await?,
+        Command::Export(args) => return export::export(&context, &args).await,
+        Command::Top(args) => top::top(&context, &args).await?,
+        Command::Stats(args) => stats::stats(&context, &args).await?,
+        Command::Commit(args) => commit::commit(&context, &args).await?,
     }
     Ok(0)
 }

@@ -13,6 +13,7 @@ mod mode;
 mod platform;
 mod run;
 mod signals;
+mod stats;
 mod streams;
 mod terminal;
 mod vm;
@@ -52,6 +53,7 @@ pub(crate) fn all() -> Vec<Case> {
         vm::all(),
         leftovers::all(),
         files::all(),
+        stats::all(),
     ]
     .concat()
 }
