@@ -96,7 +96,9 @@ pub struct Columns(pub Vec<Column>);
 impl Columns {
     /// The columns that options of ps ask for; without any those of `ps -ef`.
     pub fn parse(options: &[String]) -> Result<Self, ColumnsError> {
-        use Column::{C, Cmd, Command, Cpu, Pid, Ppid, Rss, Stat, Stime, Time, Tt, Tty, Uid, User, Vsz};
+        use Column::{
+            C, Cmd, Command, Cpu, Pid, Ppid, Rss, Stat, Stime, Time, Tt, Tty, Uid, User, Vsz,
+        };
         let mut columns = Vec::new();
         let mut options = options.iter().map(String::as_str);
         while let Some(option) = options.next() {
@@ -131,7 +133,9 @@ fn list(text: &str) -> Result<Vec<Column>, ColumnsError> {
 }
 
 fn column(name: &str) -> Result<Column, ColumnsError> {
-    let found = NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    let found = NAMES
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name));
     let unknown = || ColumnsError::Column(name.to_owned());
     found.map(|(_, column)| *column).ok_or_else(unknown)
 }
@@ -244,7 +248,11 @@ mod tests {
 
     fn heads(options: &[&str]) -> String {
         let columns = parse(options).unwrap().0;
-        columns.iter().map(Column::head).collect::<Vec<_>>().join(" ")
+        columns
+            .iter()
+            .map(Column::head)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -255,7 +263,10 @@ mod tests {
         assert_eq!(heads(&["-eo", "pid", "-ocomm"]), "PID COMM");
         assert!(heads(&["aux"]).starts_with("USER PID %CPU"));
         assert!(matches!(parse(&["--forest"]), Err(ColumnsError::Option(_))));
-        assert!(matches!(parse(&["-o", "nice"]), Err(ColumnsError::Column(_))));
+        assert!(matches!(
+            parse(&["-o", "nice"]),
+            Err(ColumnsError::Column(_))
+        ));
         assert!(matches!(parse(&["-o"]), Err(ColumnsError::Missing)));
     }
 
@@ -282,7 +293,10 @@ mod tests {
             cells.collect::<Vec<_>>().join(" ")
         };
         let options = ["-o", "uid,pid,ppid,c,pcpu,tty,time,etime,cmd,vsz,rss"];
-        assert_eq!(cells(&options), "root 7 1 12 12.3 ? 00:00:12 01:40 [sleep] 4 2");
+        assert_eq!(
+            cells(&options),
+            "root 7 1 12 12.3 ? 00:00:12 01:40 [sleep] 4 2"
+        );
         assert_eq!(clock(Duration::from_secs(90_061), true), "1-01:01:01");
     }
 }

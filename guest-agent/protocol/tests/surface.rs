@@ -196,7 +196,12 @@ fn inside_messages() -> Vec<ServerMessage> {
         block: None,
         pids: 7,
     };
-    let kinds = [PathKind::File, PathKind::Folder, PathKind::Link, PathKind::Other];
+    let kinds = [
+        PathKind::File,
+        PathKind::Folder,
+        PathKind::Link,
+        PathKind::Other,
+    ];
     let mut messages: Vec<_> = kinds
         .map(|kind| ServerMessage::Event(Event::Path(path_info(kind))))
         .into();

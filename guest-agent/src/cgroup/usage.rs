@@ -157,7 +157,10 @@ mod tests {
                 ("memory.current", "1000\n"),
                 ("memory.stat", "anon 1\ninactive_file 300\n"),
                 ("memory.max", "max\n"),
-                ("io.stat", "8:0 rbytes=1 wbytes=2 rios=9\n8:16 rbytes=3 wbytes=4\n"),
+                (
+                    "io.stat",
+                    "8:0 rbytes=1 wbytes=2 rios=9\n8:16 rbytes=3 wbytes=4\n",
+                ),
                 ("pids.current", "7\n"),
             ],
         );

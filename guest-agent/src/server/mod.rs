@@ -196,7 +196,11 @@ where
             container,
             path,
             compression,
-        } => engine.write(&mut client, &container, path, compression).await?,
+        } => {
+            engine
+                .write(&mut client, &container, path, compression)
+                .await?
+        }
         Request::Processes { container } => engine.processes(&container).await,
         Request::Usage { containers, all } => engine.usage(&containers, all),
     };

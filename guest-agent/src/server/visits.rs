@@ -32,7 +32,11 @@ enum Piece {
 }
 
 impl Engine {
-    pub(super) async fn path_info(&self, container: &str, path: String) -> Result<Reply, WireError> {
+    pub(super) async fn path_info(
+        &self,
+        container: &str,
+        path: String,
+    ) -> Result<Reply, WireError> {
         let dir = self.visited(container)?;
         let info = blocking(move || visit::path_info(&dir, &path)).await?;
         Ok(Reply::Path(info))
@@ -212,7 +216,9 @@ fn usage(dir: &ContainerDir) -> io::Result<ContainerUsage> {
     usage.running = true;
     usage.cpu_time = used.cpu_time;
     usage.memory = used.memory;
-    usage.memory_limit = used.memory_limit.map_or(machine, |limit| limit.min(machine));
+    usage.memory_limit = used
+        .memory_limit
+        .map_or(machine, |limit| limit.min(machine));
     usage.network = network;
     usage.block = used.block;
     usage.pids = used.pids;
@@ -257,7 +263,8 @@ mod tests {
         let lo = "    lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n";
         let heading = "Inter-|   Receive |  Transmit\n face |bytes packets|bytes\n";
         assert_eq!(interfaces(&format!("{heading}{lo}")), None);
-        let eth = "  eth0: 100 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n eth1:1 0 0 0 0 0 0 0 2 0 0 0 0 0 0 0\n";
+        let eth =
+            "  eth0: 100 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n eth1:1 0 0 0 0 0 0 0 2 0 0 0 0 0 0 0\n";
         assert_eq!(interfaces(&format!("{heading}{lo}{eth}")), Some((101, 9)));
     }
 }

@@ -32,9 +32,9 @@ pub fn open_in_root(
     flags: OFlag,
     further: ResolveFlag,
 ) -> io::Result<OwnedFd> {
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(
-        ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | further,
-    );
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | further);
     let path = if path.is_empty() {
         b".".as_slice()
     } else {

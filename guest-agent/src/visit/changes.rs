@@ -377,20 +377,31 @@ mod tests {
     fn parents_of_changes_are_changed_and_come_first() {
         let trees = Trees::new();
         trees.file("image/a/b/old").folder("image/a/same");
-        trees.file("upper/a/b/old").file("upper/a/b/new").folder("upper/a/same");
+        trees
+            .file("upper/a/b/old")
+            .file("upper/a/b/new")
+            .folder("upper/a/same");
         for folder in ["a/b", "a/same", "a"] {
             trees.copied_up(folder);
         }
         assert_eq!(
             trees.changes(),
-            ["Changed a", "Changed a/b", "Added a/b/new", "Changed a/b/old"]
+            [
+                "Changed a",
+                "Changed a/b",
+                "Added a/b/new",
+                "Changed a/b/old"
+            ]
         );
     }
 
     #[test]
     fn places_that_are_mounted_over_are_no_change() {
         let trees = Trees::new();
-        trees.folder("upper/proc").folder("upper/dev").folder("upper/sys");
+        trees
+            .folder("upper/proc")
+            .folder("upper/dev")
+            .folder("upper/sys");
         trees.file("upper/etc/hosts").file("upper/etc/resolv.conf");
         assert_eq!(trees.changes(), [""; 0]);
         trees.file("upper/etc/motd");
@@ -413,12 +424,20 @@ mod tests {
             return;
         }
         let trees = Trees::new();
-        trees.file("image/gone").file("image/d/x").file("image/d/y/z");
+        trees
+            .file("image/gone")
+            .file("image/d/x")
+            .file("image/d/y/z");
         trees.whiteout("upper/gone").whiteout("upper/never-was");
         trees.file("upper/d/x").opaque("upper/d");
         assert_eq!(
             trees.changes(),
-            ["Changed d opaque", "Changed d/x", "Hidden d/y", "Deleted gone"]
+            [
+                "Changed d opaque",
+                "Changed d/x",
+                "Hidden d/y",
+                "Deleted gone"
+            ]
         );
     }
 

@@ -49,10 +49,7 @@ pub enum VisitError {
 }
 
 impl VisitError {
-    pub(super) fn io(
-        action: &'static str,
-        path: &[u8],
-    ) -> impl FnOnce(io::Error) -> Self + use<> {
+    pub(super) fn io(action: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = ShownName::from(path);
         move |source| Self::Io {
             action,

@@ -127,3 +127,6 @@ pub fn write(
     unpack::insert(archive, compression, root.fd(), place.path(), &limits)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,7 +157,11 @@ mod tests {
             ("../../chain/passwd", "etc/passwd"),
             ("absolute/../etc/./sub", "etc/sub"),
         ] {
-            assert_eq!(found(&root, path, false).as_deref(), Some(expected), "{path}");
+            assert_eq!(
+                found(&root, path, false).as_deref(),
+                Some(expected),
+                "{path}"
+            );
         }
         assert_eq!(found(&root, "absolute", false).as_deref(), Some("absolute"));
         assert_eq!(found(&root, "absolute", true).as_deref(), Some("etc"));

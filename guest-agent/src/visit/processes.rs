@@ -66,13 +66,22 @@ struct Clock {
 
 impl Clock {
     fn read() -> Self {
-        let ask = |what| sysconf(what).ok().flatten().unwrap_or(0).max(0).unsigned_abs();
+        let ask = |what| {
+            sysconf(what)
+                .ok()
+                .flatten()
+                .unwrap_or(0)
+                .max(0)
+                .unsigned_abs()
+        };
         let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
         let boot = stat.lines().find_map(|line| line.strip_prefix("btime "));
         Self {
             ticks_per_second: ask(SysconfVar::CLK_TCK).max(1),
             page_size: ask(SysconfVar::PAGE_SIZE),
-            boot: boot.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0)
+            boot: boot
+                .and_then(|text| text.trim().parse::<u64>().ok())
+                .unwrap_or(0)
                 * 1_000_000_000,
         }
     }
@@ -169,7 +178,10 @@ mod tests {
         assert_eq!(process.cpu_time, 2_000_000_000);
         assert_eq!(process.started_at, 3_000_000_000);
         assert_eq!(process.threads, 4);
-        assert_eq!((process.virtual_memory, process.resident_memory), (8192, 8192));
+        assert_eq!(
+            (process.virtual_memory, process.resident_memory),
+            (8192, 8192)
+        );
         assert!(parse_stat(7, "7 (x", &clock).is_none());
     }
 

@@ -114,10 +114,7 @@ fn try_open(dir: &ContainerDir, purpose: Purpose) -> Result<Option<ContainerRoot
 
 /// The first process of a running container, for certain; `None` where it has
 /// just ended.
-pub(super) fn first_process(
-    dir: &ContainerDir,
-    pid: i32,
-) -> Result<Option<OwnedFd>, VisitError> {
+pub(super) fn first_process(dir: &ContainerDir, pid: i32) -> Result<Option<OwnedFd>, VisitError> {
     let failed = |action| VisitError::io(action, short_id(dir).as_bytes());
     let init = match pidfd_open(Pid::from_raw(pid)) {
         Err(Errno::ESRCH) => return Ok(None),

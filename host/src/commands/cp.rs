@@ -105,7 +105,9 @@ async fn take_out(
     let extracted = extracting.await.context("the extraction broke off")?;
     match (extracted, read) {
         (Ok(done), Ok(())) => Ok(done),
-        (Err(error @ extract::ExtractError::Read(_)), read) => Err(read.err().unwrap_or(error.into())),
+        (Err(error @ extract::ExtractError::Read(_)), read) => {
+            Err(read.err().unwrap_or(error.into()))
+        }
         (Err(error), _) => Err(error.into()),
         (Ok(_), Err(error)) => Err(error),
     }

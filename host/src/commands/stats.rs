@@ -47,7 +47,11 @@ async fn show(engine: &Engine, args: &StatsArgs) -> Result<()> {
             output::result(table.render());
             return Ok(());
         }
-        let clear = if std::io::stdout().is_terminal() { HOME } else { "" };
+        let clear = if std::io::stdout().is_terminal() {
+            HOME
+        } else {
+            ""
+        };
         output::result(format!("{clear}{}", table.render()));
         before = now;
     }
@@ -133,9 +137,19 @@ mod tests {
 
     #[test]
     fn a_row_has_what_changed_in_between() {
-        let (before, now) = (usage(1_000_000_000, 500), usage(2_000_000_000, 1_500_000_500));
+        let (before, now) = (
+            usage(1_000_000_000, 500),
+            usage(2_000_000_000, 1_500_000_500),
+        );
         let row = row(Some(&before), &now);
-        let expected = ["150.00%", "3MiB / 12MiB", "25.00%", "1kB / 2.5MB", "0B / 0B", "2"];
+        let expected = [
+            "150.00%",
+            "3MiB / 12MiB",
+            "25.00%",
+            "1kB / 2.5MB",
+            "0B / 0B",
+            "2",
+        ];
         assert_eq!(row[1], "web");
         assert_eq!(row[2..], expected);
     }

@@ -168,7 +168,11 @@ impl Extraction {
     }
 
     /// The first entry, which says what everything else is in.
-    fn root_entry(&mut self, mut entry: Entry, content: &mut impl Read) -> Result<(), ExtractError> {
+    fn root_entry(
+        &mut self,
+        mut entry: Entry,
+        content: &mut impl Read,
+    ) -> Result<(), ExtractError> {
         if self.root.is_some() {
             return Err(ExtractError::Unexpected("two beginnings"));
         }
@@ -286,9 +290,7 @@ impl Extraction {
         entry: &Entry,
     ) -> Result<(), ExtractError> {
         self.set_owner_and_mode(file, entry)
-            .and_then(|()| {
-                file.set_times(std::fs::FileTimes::new().set_modified(entry.modified))
-            })
+            .and_then(|()| file.set_times(std::fs::FileTimes::new().set_modified(entry.modified)))
             .map_err(self.failed("set the attributes of", name))
     }
 
@@ -328,7 +330,9 @@ impl Extraction {
         let target = OsString::from_vec(entry.link.clone().unwrap_or_default());
         let temporary = self.temporary_name();
         let failed = || self.failed("link", name);
-        folder.symlink_contents(target, &temporary).map_err(failed())?;
+        folder
+            .symlink_contents(target, &temporary)
+            .map_err(failed())?;
         let times = Some(spec(entry.modified));
         let finished = folder
             .set_symlink_times(&temporary, None, times)
@@ -409,7 +413,8 @@ impl Extraction {
     }
 
     fn clone_of(&self, dir: &Dir) -> Result<Dir, ExtractError> {
-        dir.try_clone().map_err(self.failed("open", &OsString::new()))
+        dir.try_clone()
+            .map_err(self.failed("open", &OsString::new()))
     }
 
     /// Innermost first, since setting one changes nothing of what is in it.
@@ -425,7 +430,12 @@ impl Extraction {
     }
 
     #[cfg(unix)]
-    fn finish_folder(&self, folder: &Dir, name: &OsString, entry: &Entry) -> Result<(), ExtractError> {
+    fn finish_folder(
+        &self,
+        folder: &Dir,
+        name: &OsString,
+        entry: &Entry,
+    ) -> Result<(), ExtractError> {
         let failed = self.failed("set the attributes of", name);
         // The folder was opened as a place only.
         let open = folder.open(".").map_err(failed)?.into_std();

@@ -101,7 +101,9 @@ impl<W: Write> Packer<W> {
             return self.archive.append_link(&mut header, name, target);
         }
         if metadata.is_dir() {
-            return self.archive.append_data(&mut header, name.join(""), io::empty());
+            return self
+                .archive
+                .append_data(&mut header, name.join(""), io::empty());
         }
         #[cfg(unix)]
         if let Some(first) = self.first_name(name, metadata) {

@@ -70,7 +70,15 @@ mod tests {
 
     #[test]
     fn malformed_records_are_refused() {
-        for bad in ["x", "5 a=b", "99 path=x\n", "4 =\n", "0 a=b\n", "3 a\n", "-1 a=b\n"] {
+        for bad in [
+            "x",
+            "5 a=b",
+            "99 path=x\n",
+            "4 =\n",
+            "0 a=b\n",
+            "3 a\n",
+            "-1 a=b\n",
+        ] {
             let parsed = Pax::parse(bad.as_bytes());
             assert!(parsed.is_none_or(|pax| pax == Pax::default()), "{bad}");
         }

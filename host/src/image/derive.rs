@@ -206,9 +206,7 @@ fn media_type(compression: Compression) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use isolazi_protocol::{
-        ImageIdentity, NetworkMode, ProcessSpec, Resources, SeccompProfile,
-    };
+    use isolazi_protocol::{ImageIdentity, NetworkMode, ProcessSpec, Resources, SeccompProfile};
 
     /// A store with an image of one layer, and a container of it.
     fn image() -> (tempfile::TempDir, ImageStore, ContainerSpec) {
@@ -286,7 +284,13 @@ mod tests {
         assert_eq!(image.config.entrypoint, ["/e"]);
         assert_eq!(image.config.cmd, ["new", "word"]);
         assert_eq!(image.config.env, ["A=2"]);
-        assert_eq!((image.config.user.as_str(), image.config.working_dir.as_str()), ("alice", "/w"));
+        assert_eq!(
+            (
+                image.config.user.as_str(),
+                image.config.working_dir.as_str()
+            ),
+            ("alice", "/w")
+        );
         assert_eq!(image.config.labels["k"], "v");
         let document = std::fs::read(store.blob_path(&image.config_digest)).unwrap();
         let document: Value = serde_json::from_slice(&document).unwrap();
@@ -308,7 +312,11 @@ mod tests {
         assert!(image.config.entrypoint.is_empty());
         assert_eq!(image.config.cmd, ["sh"]);
         let digest = image.reference.digest();
-        assert_eq!(digest, Some(&image.manifest_digest), "it has no name but its digest");
+        assert_eq!(
+            digest,
+            Some(&image.manifest_digest),
+            "it has no name but its digest"
+        );
         assert_eq!(store.list().unwrap().images.len(), 2);
     }
 

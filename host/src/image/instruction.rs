@@ -13,7 +13,10 @@ pub struct InstructionError {
 
 /// Applies instructions to `config`, the `config` object of an image's
 /// configuration.
-pub fn apply(config: &mut Map<String, Value>, instructions: &[String]) -> Result<(), InstructionError> {
+pub(super) fn apply(
+    config: &mut Map<String, Value>,
+    instructions: &[String],
+) -> Result<(), InstructionError> {
     let mut command_given = false;
     for instruction in instructions {
         let (verb, rest) = instruction
@@ -164,13 +167,20 @@ fn ports(word: &str) -> Result<Vec<String>, String> {
     let bad = || format!("'{word}' is not PORT[-PORT][/tcp|udp|sctp]");
     let (range, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
     let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(bad);
+    let port = |text: &str| {
+        text.parse::<u16>()
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(bad)
+    };
     let (first, last) = (port(first)?, port(last)?);
     let protocol = protocol.to_ascii_lowercase();
     if first > last || !["tcp", "udp", "sctp"].contains(&protocol.as_str()) {
         return Err(bad());
     }
-    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
+    Ok((first..=last)
+        .map(|port| format!("{port}/{protocol}"))
+        .collect())
 }
 
 /// `path`, from the folder `from` where it is relative.
@@ -235,7 +245,9 @@ fn variable(
     if name.is_empty() {
         return Ok("$".to_owned());
     }
-    let mut values = environment.iter().filter_map(|variable| variable.split_once('='));
+    let mut values = environment
+        .iter()
+        .filter_map(|variable| variable.split_once('='));
     let value = values.find(|(key, _)| *key == name);
     Ok(value.map(|(_, value)| value.to_owned()).unwrap_or_default())
 }
@@ -255,7 +267,9 @@ mod tests {
     }
 
     fn refusal(instruction: &str) -> String {
-        apply(&mut Map::new(), &[instruction.to_owned()]).unwrap_err().to_string()
+        apply(&mut Map::new(), &[instruction.to_owned()])
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
@@ -281,7 +295,10 @@ mod tests {
         let ports = json!({"80/tcp": {}, "53/udp": {}, "8000/tcp": {}, "8001/tcp": {}});
         assert_eq!(config["ExposedPorts"], ports);
         assert_eq!(config["Volumes"], json!({"/data": {}, "/a": {}, "/b": {}}));
-        assert_eq!((&config["User"], &config["WorkingDir"]), (&json!("1000:1001"), &json!("/w/2")));
+        assert_eq!(
+            (&config["User"], &config["WorkingDir"]),
+            (&json!("1000:1001"), &json!("/w/2"))
+        );
         assert_eq!(config["StopSignal"], json!("SIGQUIT"));
         assert_eq!(config["Healthcheck"], json!({"Test": ["NONE"]}));
     }
@@ -289,7 +306,10 @@ mod tests {
     #[test]
     fn an_entry_point_drops_the_old_command_only() {
         let config = changed(&[r#"ENTRYPOINT ["/e"]"#]);
-        assert_eq!((&config["Entrypoint"], config.get("Cmd")), (&json!(["/e"]), None));
+        assert_eq!(
+            (&config["Entrypoint"], config.get("Cmd")),
+            (&json!(["/e"]), None)
+        );
         let config = changed(&["CMD new", "ENTRYPOINT /e"]);
         assert_eq!(config["Cmd"], json!(["/bin/sh", "-c", "new"]));
     }

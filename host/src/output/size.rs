@@ -7,7 +7,11 @@ pub fn decimal_size(bytes: u64) -> String {
 
 /// In binary units: `1.5MiB`.
 pub fn binary_size(bytes: u64) -> String {
-    scaled(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
+    scaled(
+        bytes,
+        1024.0,
+        &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"],
+    )
 }
 
 /// With at most four digits, and no zeros at the end.

@@ -82,12 +82,7 @@ pub(super) struct Extractor<'a, P> {
 }
 
 impl<'a, P: Pieces> Extractor<'a, P> {
-    pub(super) fn new(
-        pieces: P,
-        root: BorrowedFd<'a>,
-        limits: Limits,
-        manner: Manner,
-    ) -> Self {
+    pub(super) fn new(pieces: P, root: BorrowedFd<'a>, limits: Limits, manner: Manner) -> Self {
         Self {
             archive: Archive::new(pieces, &limits),
             root,

@@ -123,9 +123,7 @@ impl Folder {
     ) -> io::Result<T> {
         match make(self.change()) {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
-                if self.manner == Manner::Copy
-                    && fs::is_dir(&fs::stat_at(self.fd.as_fd(), name)?)
-                {
+                if self.manner == Manner::Copy && fs::is_dir(&fs::stat_at(self.fd.as_fd(), name)?) {
                     return Err(Errno::EISDIR.into());
                 }
                 self.remove(name)?;
@@ -247,7 +245,9 @@ impl<'a> Tree<'a> {
                 Some(slash) => (&path[..slash], &path[slash + 1..end]),
                 None => (&path[..0], &path[..end]),
             };
-            let found = self.manner.open_dir(self.root, above)
+            let found = self
+                .manner
+                .open_dir(self.root, above)
                 .and_then(|above| fs::stat_at(above.as_fd(), name));
             found.is_ok_and(|stat| {
                 !fs::is_dir(&stat) && !fs::is_link(&stat) && !fs::is_whiteout(&stat)

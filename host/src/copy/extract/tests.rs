@@ -79,7 +79,10 @@ impl Place {
     fn untouched(&self) {
         let beside: Vec<_> = fs::read_dir(self.path("beside")).unwrap().collect();
         assert_eq!(beside.len(), 1);
-        assert_eq!(fs::read_to_string(self.path("beside/kept")).unwrap(), "kept");
+        assert_eq!(
+            fs::read_to_string(self.path("beside/kept")).unwrap(),
+            "kept"
+        );
     }
 }
 
@@ -99,7 +102,10 @@ fn a_tree_is_made_as_it_was() {
             left_out: 0
         }
     );
-    assert_eq!(fs::read_to_string(place.path("copy/sub/file")).unwrap(), "content");
+    assert_eq!(
+        fs::read_to_string(place.path("copy/sub/file")).unwrap(),
+        "content"
+    );
     let target = fs::read_link(place.path("copy/sub/link")).unwrap();
     assert_eq!(target, Path::new("/absolute/target"));
     let inode = |name| fs::symlink_metadata(place.path(name)).unwrap().ino();
@@ -108,7 +114,10 @@ fn a_tree_is_made_as_it_was() {
         let metadata = fs::symlink_metadata(place.path(name)).unwrap();
         assert_eq!(metadata.mtime(), 1_000_000_000, "{name}");
     }
-    let mode = fs::metadata(place.path("copy/sub/file")).unwrap().permissions().mode();
+    let mode = fs::metadata(place.path("copy/sub/file"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o7777, 0o755, "no set-id bits");
 }
 
@@ -117,12 +126,17 @@ fn names_that_lead_out_are_refused() {
     for name in ["../beside/x", "./../beside/x", "./a/../../beside/x", "./.."] {
         let place = Place::new();
         let refused = place.content(Tar::new().folder("./").file(name, "x"));
-        assert!(matches!(refused, Err(ExtractError::Unexpected(_))), "{name}");
+        assert!(
+            matches!(refused, Err(ExtractError::Unexpected(_))),
+            "{name}"
+        );
         place.untouched();
     }
     // An absolute name is one below the copy.
     let place = Place::new();
-    place.content(Tar::new().folder("./").file("/x", "x")).unwrap();
+    place
+        .content(Tar::new().folder("./").file("/x", "x"))
+        .unwrap();
     assert!(place.path("into/x").exists());
 }
 
@@ -134,7 +148,10 @@ fn links_that_came_are_not_followed() {
             .folder("./")
             .link("./out", target)
             .file("./out/kept", "overwritten");
-        assert!(matches!(place.named(tar), Err(ExtractError::Io { .. })), "{target}");
+        assert!(
+            matches!(place.named(tar), Err(ExtractError::Io { .. })),
+            "{target}"
+        );
         place.untouched();
     }
 }
@@ -144,7 +161,10 @@ fn links_that_were_there_are_not_followed() {
     let place = Place::new();
     fs::create_dir(place.path("into")).unwrap();
     symlink("../beside", place.path("into/data")).unwrap();
-    let tar = Tar::new().folder("./").folder("./data/").file("./data/kept", "x");
+    let tar = Tar::new()
+        .folder("./")
+        .folder("./data/")
+        .file("./data/kept", "x");
     assert!(matches!(place.content(tar), Err(ExtractError::Io { .. })));
     // One of the very name is replaced, not written through.
     symlink("../beside/kept", place.path("into/kept")).unwrap();
@@ -187,8 +207,16 @@ fn folders_and_files_do_not_take_each_others_place() {
     let place = Place::new();
     fs::create_dir_all(place.path("into/folder/inside")).unwrap();
     fs::write(place.path("into/file"), "old").unwrap();
-    assert!(place.content(Tar::new().folder("./").file("./folder", "x")).is_err());
-    assert!(place.content(Tar::new().folder("./").folder("./file/")).is_err());
+    assert!(
+        place
+            .content(Tar::new().folder("./").file("./folder", "x"))
+            .is_err()
+    );
+    assert!(
+        place
+            .content(Tar::new().folder("./").folder("./file/"))
+            .is_err()
+    );
     assert!(place.path("into/folder/inside").is_dir());
     assert_eq!(fs::read_to_string(place.path("into/file")).unwrap(), "old");
     let left = fs::read_dir(place.path("into")).unwrap().count();
