@@ -218,7 +218,7 @@ fn local_name(path: &Path) -> Result<Option<String>> {
         Some(name) => Some(name.to_owned()),
         None => std::fs::canonicalize(path)?.file_name().map(OsString::from),
     };
-    let text = name.map(|name| name.into_string());
+    let text = name.map(OsString::into_string);
     text.transpose()
         .map_err(|name| anyhow!("the name {} is not UTF-8", name.display()))
 }

@@ -527,5 +527,5 @@ fn part(bytes: &[u8]) -> Result<OsString, ExtractError> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;

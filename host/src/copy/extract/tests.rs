@@ -1,4 +1,5 @@
 //! What a hostile guest could send, and what a proper one does.
+#![cfg(unix)]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
