@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn records_are_read_whatever_their_values_contain() {
-        let pax = Pax::parse(b"16 path=a\nb=\n c\n18 mtime=-1.50000\n9 x=\n\n\n\n").unwrap();
+        let pax = Pax::parse(b"16 path=a\nb=\n c\n18 mtime=-1.50000\n8 x=\n\n\n\n").unwrap();
         assert_eq!(pax.path.as_deref(), Some(b"a\nb=\n c".as_slice()));
         let modified = UNIX_EPOCH - Duration::from_millis(1500);
         assert_eq!(pax.modified, Some(modified));
