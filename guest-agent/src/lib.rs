@@ -22,4 +22,5 @@ pub mod seccomp;
 pub mod server;
 pub mod shim;
 pub mod sys;
+pub mod visit;
 pub mod volume;

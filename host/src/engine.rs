@@ -70,6 +70,16 @@ impl Engine {
     pub async fn ask(&self, request: &Request) -> Result<Reply, EngineError> {
         Ok(self.open(request).await?.reply().await?)
     }
+
+    /// Makes a request that bytes follow.
+    pub async fn upload(&self, request: &Request) -> Result<Box<dyn LayerWriter>, EngineError> {
+        let (listener, speaker) = self.open(request).await?.split();
+        Ok(Box::new(Upload {
+            listener,
+            speaker,
+            done: false,
+        }))
+    }
 }
 
 impl LayerSink for Engine {
@@ -96,13 +106,7 @@ impl LayerSink for Engine {
                 diff_id: diff_id.clone(),
                 compression,
             };
-            let (listener, speaker) = self.open(&request).await?.split();
-            let upload: Box<dyn LayerWriter> = Box::new(Upload {
-                listener,
-                speaker,
-                done: false,
-            });
-            Ok(upload)
+            Ok(self.upload(&request).await?)
         }
         .boxed()
     }

@@ -12,6 +12,7 @@
 pub mod cli;
 mod commands;
 pub mod connection;
+pub mod copy;
 pub mod detach;
 pub mod engine;
 pub mod image;
@@ -22,6 +23,7 @@ pub mod mount;
 pub mod options;
 pub mod output;
 pub mod paths;
+pub mod processes;
 pub mod resolv;
 pub mod revive;
 pub mod session;

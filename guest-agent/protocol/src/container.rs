@@ -239,14 +239,17 @@ pub enum ContainerState {
 }
 
 impl ContainerState {
-    /// Whether its first process exists, suspended or not.
-    pub fn has_process(&self) -> bool {
-        matches!(self, Self::Running { .. } | Self::Paused { .. })
+    /// Its first process's id in the agent's PID namespace, suspended or not.
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            Self::Running { pid, .. } | Self::Paused { pid, .. } => Some(*pid),
+            Self::Created | Self::Restarting { .. } | Self::Exited { .. } => None,
+        }
     }
 
     /// Whether something takes care of it: it runs, or is about to again.
     pub fn is_active(&self) -> bool {
-        self.has_process() || matches!(self, Self::Restarting { .. })
+        self.pid().is_some() || matches!(self, Self::Restarting { .. })
     }
 }
 

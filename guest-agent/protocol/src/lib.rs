@@ -30,6 +30,7 @@ mod codec;
 mod container;
 mod error;
 mod id;
+mod inside;
 mod message;
 mod options;
 mod transport;
@@ -45,6 +46,7 @@ pub use container::{
 };
 pub use error::{ErrorCode, WireError};
 pub use id::{ContainerId, Digest, IdError};
+pub use inside::{ContainerUsage, Content, PathInfo, PathKind, ProcessInfo};
 pub use message::{
     AgentInfo, ClientControl, Compression, Event, Greeting, Hello, LogRange, Reply, Request,
     ServerMessage, Token,

@@ -6,8 +6,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BindSource, ContainerDetail, ContainerId, ContainerSpec, ContainerSummary, Digest, ExecSpec,
-    RestartPolicy, VolumeDetail, WindowSize, WireError,
+    BindSource, ContainerDetail, ContainerId, ContainerSpec, ContainerSummary, ContainerUsage,
+    Content, Digest, ExecSpec, PathInfo, ProcessInfo, RestartPolicy, VolumeDetail, WindowSize,
+    WireError,
 };
 
 /// A secret that the host gives to the guest at boot and shows in every
@@ -222,6 +223,45 @@ pub enum Request {
         /// Those with a name of the user's, too.
         all: bool,
     },
+    /// What is at a path of a container, all links followed? Answered by
+    /// [`Reply::Path`].
+    PathInfo {
+        /// Id, id prefix or name.
+        container: String,
+        /// Path in the container; relative ones start at its root.
+        path: String,
+    },
+    /// Read from a container: the bytes come on [`crate::StreamId::Bulk`] and
+    /// end with an empty frame, as far as [`ClientControl::OutputTaken`] goes.
+    /// Answered by [`Reply::Done`].
+    Read {
+        /// Id, id prefix or name.
+        container: String,
+        /// What to read.
+        content: Content,
+    },
+    /// Unpack a tar, which follows on [`crate::StreamId::Bulk`] and ends with
+    /// an empty frame, in a folder of a container. Answered by [`Reply::Done`].
+    Write {
+        /// Id, id prefix or name.
+        container: String,
+        /// The folder, which exists.
+        path: String,
+        /// What the tar is compressed with.
+        compression: Compression,
+    },
+    /// The processes of a running container. Answered by [`Reply::Processes`].
+    Processes {
+        /// Id, id prefix or name.
+        container: String,
+    },
+    /// What containers use. Answered by [`Reply::Usage`].
+    Usage {
+        /// Ids, id prefixes or names; all that run where there is none.
+        containers: Vec<String>,
+        /// Without names: those that do not run, too.
+        all: bool,
+    },
 }
 
 /// Which part of a log is wanted.
@@ -273,6 +313,8 @@ pub enum Event {
     /// The process ended with this status (128+n for signal n), after the last
     /// byte of its output.
     Exited(i32),
+    /// What is about to be sent; see [`Content::Path`].
+    Path(PathInfo),
 }
 
 /// The result of a request.
@@ -295,4 +337,10 @@ pub enum Reply {
         /// What is free now.
         bytes: u64,
     },
+    /// What is at the path; `None` where there is nothing.
+    Path(Option<PathInfo>),
+    /// The first process first.
+    Processes(Vec<ProcessInfo>),
+    /// In the order asked for, or newest first.
+    Usage(Vec<ContainerUsage>),
 }

@@ -23,6 +23,7 @@ mod freeze;
 mod limits;
 mod place;
 mod remove;
+pub mod usage;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 use crate::launch::plan::CgroupPlan;
 
 pub use freeze::freeze;
+pub(crate) use place::folders_in;
 pub use remove::{RemoveError, remove};
 
 /// A container's folder in one hierarchy.

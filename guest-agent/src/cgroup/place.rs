@@ -158,7 +158,7 @@ fn search(mount: &Path, path: &str) -> Option<PathBuf> {
 }
 
 /// The groups directly below a group.
-pub(super) fn folders_in(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn folders_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };

@@ -1,5 +1,6 @@
 //! A container's root file system: layers unpacked once, stacked by overlayfs.
 
+pub mod assemble;
 pub mod layers;
 mod remove;
 pub mod unpack;

@@ -17,7 +17,7 @@ use crate::server::Engine;
 /// Frames that may wait for the unpacker.
 const QUEUED: usize = 8;
 
-type Unpacking = JoinHandle<Result<(), WireError>>;
+pub(super) type Unpacking = JoinHandle<Result<(), WireError>>;
 
 pub(super) fn to_wire(error: &StoreError) -> WireError {
     let mut message = error.to_string();
@@ -61,7 +61,7 @@ impl Engine {
 }
 
 /// Passes the client's bytes to the unpacker, until either is done.
-async fn feed<S>(
+pub(super) async fn feed<S>(
     client: &mut Transport<S>,
     sender: mpsc::Sender<Bytes>,
     mut unpacking: Unpacking,
@@ -95,14 +95,14 @@ fn outcome(joined: Result<Result<(), WireError>, tokio::task::JoinError>) -> Res
 }
 
 /// The layer's bytes as the unpacker reads them, on a thread of its own.
-struct Incoming {
+pub(super) struct Incoming {
     pieces: mpsc::Receiver<Bytes>,
     piece: Bytes,
     ended: bool,
 }
 
 impl Incoming {
-    fn new(pieces: mpsc::Receiver<Bytes>) -> Self {
+    pub(super) fn new(pieces: mpsc::Receiver<Bytes>) -> Self {
         Self {
             pieces,
             piece: Bytes::new(),

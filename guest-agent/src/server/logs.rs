@@ -67,7 +67,7 @@ impl Engine {
 }
 
 /// Sends bytes as far as the client passes them on.
-async fn send<S>(
+pub(super) async fn send<S>(
     client: &mut Transport<S>,
     stream: StreamId,
     bytes: Vec<u8>,
@@ -90,7 +90,7 @@ where
 }
 
 /// The room there is after what a client said.
-fn taken(room: usize, said: &ClientControl) -> Result<usize, TransportError> {
+pub(super) fn taken(room: usize, said: &ClientControl) -> Result<usize, TransportError> {
     match said {
         ClientControl::OutputTaken(count) => Ok((room + *count as usize).min(OUTPUT_WINDOW)),
         _ => Err(TransportError::OutOfTurn),

@@ -5,6 +5,7 @@
 //!  serve ─► greet ─► dispatch ─┬─► containers   list, inspect, stop, remove
 //!                              ├─► layers       put, missing
 //!                              ├─► logs
+//!                              ├─► visits       read, write, processes, usage
 //!                              ├─► volumes
 //!                              └─► run, exec ─► the shim; its answers are relayed unread
 //! ```
@@ -13,6 +14,7 @@ mod containers;
 mod layers;
 mod logs;
 mod sessions;
+mod visits;
 mod volumes;
 
 use std::path::PathBuf;
@@ -232,6 +234,21 @@ where
         Request::Volumes { names } => engine.list_volumes(names),
         Request::RemoveVolume { name, force } => engine.remove_volume(name, force).await,
         Request::PruneVolumes { all } => engine.prune_volumes(all).await,
+        Request::PathInfo { container, path } => engine.path_info(&container, path).await,
+        Request::Read { container, content } => {
+            engine.read(&mut client, &container, content).await?
+        }
+        Request::Write {
+            container,
+            path,
+            compression,
+        } => {
+            engine
+                .write(&mut client, &container, path, compression)
+                .await?
+        }
+        Request::Processes { container } => engine.processes(&container).await,
+        Request::Usage { containers, all } => engine.usage(&containers, all),
     };
     client.send_message(&ServerMessage::Reply(reply)).await?;
     hang_up(client).await

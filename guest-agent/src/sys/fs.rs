@@ -20,13 +20,21 @@ const RESOLVE_ATTEMPTS: usize = 128;
 /// `..` and symbolic links alike. Never leaves `root`, nor its file system, nor
 /// follows a magic link (openat2(2), `RESOLVE_IN_ROOT`).
 pub fn open_dir_in_root(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    open_in_root(root, path, flags, ResolveFlag::RESOLVE_NO_XDEV)
+}
+
+/// Opens `path` below `root`, as [`open_dir_in_root`] does, but also what is
+/// mounted there; with `further` restrictions.
+pub fn open_in_root(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlag,
+    further: ResolveFlag,
+) -> io::Result<OwnedFd> {
     let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-        .resolve(
-            ResolveFlag::RESOLVE_IN_ROOT
-                | ResolveFlag::RESOLVE_NO_MAGICLINKS
-                | ResolveFlag::RESOLVE_NO_XDEV,
-        );
+        .flags(flags | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | further);
     let path = if path.is_empty() {
         b".".as_slice()
     } else {

@@ -1,4 +1,5 @@
-//! Reading extended attributes (xattr(7)) of what is open.
+//! Extended attributes of what is open, if only as a place (`O_PATH`), which
+//! may be a link or a device. Needs /proc.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -6,60 +7,71 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
-/// Largest list of names and largest value that Linux knows
-/// (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
+/// Largest list of names and largest value that Linux has (xattr(7)).
 const MOST_BYTES: usize = 64 << 10;
 
-/// All extended attributes that the caller may see; none where the file system
-/// has none.
-pub fn all(file: BorrowedFd<'_>) -> io::Result<Vec<(CString, Vec<u8>)>> {
-    let names = match list(file) {
-        Err(Errno::EOPNOTSUPP) => return Ok(Vec::new()),
+/// The names of the attributes; none where the file system has no attributes.
+pub fn names(place: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+    let path = path_of(place)?;
+    let mut list = vec![0_u8; MOST_BYTES];
+    // SAFETY: the path is NUL-terminated and the buffer is writable for the
+    // length given; both outlive the call.
+    let length = unsafe { libc::listxattr(path.as_ptr(), list.as_mut_ptr().cast(), list.len()) };
+    let length = match Errno::result(length) {
+        Err(Errno::ENOTSUP) => return Ok(Vec::new()),
         other => other?,
     };
-    let mut found = Vec::new();
-    for name in names.split_inclusive(|byte| *byte == 0) {
-        let name = CStr::from_bytes_with_nul(name).map_err(io::Error::other)?;
-        match get(file, name) {
-            Ok(value) => found.push((name.to_owned(), value)),
-            // Removed meanwhile.
-            Err(Errno::ENODATA) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(found)
+    let names = list[..length.unsigned_abs()].split_inclusive(|byte| *byte == 0);
+    names
+        .map(|name| {
+            CStr::from_bytes_with_nul(name)
+                .map(CStr::to_owned)
+                .map_err(io::Error::other)
+        })
+        .collect()
 }
 
-/// The names, each ending in NUL.
-fn list(file: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
-    // Most files have none, and cost no buffer.
-    // SAFETY: a null buffer of no length only asks for the size.
-    let size = unsafe { libc::flistxattr(file.as_raw_fd(), std::ptr::null_mut(), 0) };
-    if Errno::result(size)? == 0 {
-        return Ok(Vec::new());
-    }
-    let mut names = vec![0; MOST_BYTES];
-    // SAFETY: the buffer is writable for the length given.
-    let size =
-        unsafe { libc::flistxattr(file.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) };
-    names.truncate(Errno::result(size)? as usize);
-    Ok(names)
-}
-
-fn get(file: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
-    let mut value = vec![0; MOST_BYTES];
-    // SAFETY: the name is NUL-terminated and the buffer is writable for the
-    // length given.
-    let size = unsafe {
-        libc::fgetxattr(
-            file.as_raw_fd(),
+/// The value of one attribute; `None` where it is gone.
+pub fn value(place: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Vec<u8>>> {
+    let path = path_of(place)?;
+    let mut value = vec![0_u8; MOST_BYTES];
+    // SAFETY: path and name are NUL-terminated and the buffer is writable for
+    // the length given; all outlive the call.
+    let length = unsafe {
+        libc::getxattr(
+            path.as_ptr(),
             name.as_ptr(),
             value.as_mut_ptr().cast(),
             value.len(),
         )
     };
-    value.truncate(Errno::result(size)? as usize);
-    Ok(value)
+    match Errno::result(length) {
+        Err(Errno::ENODATA | Errno::ENOTSUP) => Ok(None),
+        Err(errno) => Err(errno.into()),
+        Ok(length) => {
+            value.truncate(length.unsigned_abs());
+            Ok(Some(value))
+        }
+    }
+}
+
+/// All attributes that the caller may see.
+pub fn all(place: BorrowedFd<'_>) -> io::Result<Vec<(CString, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for name in names(place)? {
+        if let Some(value) = value(place, &name)? {
+            found.push((name, value));
+        }
+    }
+    Ok(found)
+}
+
+/// A path that leads to the place itself, and is not followed further.
+fn path_of(place: BorrowedFd<'_>) -> io::Result<CString> {
+    Ok(CString::new(format!(
+        "/proc/self/fd/{}",
+        place.as_raw_fd()
+    ))?)
 }
 
 #[cfg(test)]

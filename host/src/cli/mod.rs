@@ -1,6 +1,7 @@
 //! The command line as clap sees it: types and help texts, nothing else.
 
 mod containers;
+mod files;
 mod help;
 mod listing;
 mod run;
@@ -16,6 +17,7 @@ pub use containers::{
     AttachArgs, KillArgs, LifeArgs, NamedArgs, RenameArgs, RestartArgs, StartArgs, TerminalArgs,
     UpdateArgs,
 };
+pub use files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, StatsArgs, TopArgs};
 pub use help::{command, complaint};
 pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
 pub use run::{ProcessArgs, RunArgs};
@@ -116,6 +118,18 @@ pub enum Command {
     /// Manage volumes
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Copy files between a container and this host
+    Cp(CpArgs),
+    /// List what a container has changed of its image
+    Diff(DiffArgs),
+    /// Write a container's root file system as a tar
+    Export(ExportArgs),
+    /// List the processes of a container
+    Top(TopArgs),
+    /// Show what containers use
+    Stats(StatsArgs),
+    /// Make an image of a container's changes
+    Commit(CommitArgs),
 }
 
 /// `isolazi exec`.

@@ -1,9 +1,13 @@
 //! The verbs, one a file. Each takes its parsed arguments and the [`Context`],
 //! and returns the exit status.
 
+mod commit;
 mod completion;
 mod containers;
+mod cp;
+mod diff;
 mod exec;
+mod export;
 mod filter;
 mod images;
 mod logs;
@@ -11,9 +15,12 @@ mod man;
 mod places;
 mod ps;
 mod pull;
+mod read;
 mod run;
 mod setup;
 mod start;
+mod stats;
+mod top;
 mod version;
 mod vm;
 mod volumes;
@@ -176,6 +183,12 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Completion(args) => completion::completion(&args)?,
         Command::Man(args) => man::man(&args)?,
         Command::Volume(command) => return volumes::volume(&context, &command).await,
+        Command::Cp(args) => return cp::cp(&context, &args).await,
+        Command::Diff(args) => diff::diff(&context, &args).await?,
+        Command::Export(args) => return export::export(&context, &args).await,
+        Command::Top(args) => top::top(&context, &args).await?,
+        Command::Stats(args) => stats::stats(&context, &args).await?,
+        Command::Commit(args) => commit::commit(&context, &args).await?,
     }
     Ok(0)
 }

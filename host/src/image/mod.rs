@@ -13,8 +13,10 @@
 //! count only when the digest was right.
 
 mod config;
+mod derive;
 mod embedded;
 mod error;
+mod instruction;
 mod manifest;
 mod platform;
 mod progress;
@@ -26,8 +28,10 @@ mod sink;
 mod store;
 
 pub use config::ImageConfig;
+pub use derive::{Derivation, DeriveError, check as check_derivation, derive};
 pub use embedded::{EmbeddedError, embedded};
 pub use error::{ImageError, Reason, escape, short};
+pub use instruction::InstructionError;
 pub use platform::{Platform, PlatformError};
 pub use progress::{NoProgress, Progress, ProgressEvent};
 pub use pull::{PullOptions, pull, push_layers};
@@ -35,4 +39,4 @@ pub use reference::{DEFAULT_REGISTRY, Reference, ReferenceError, is_loopback};
 pub use registry::NetworkOptions;
 pub use render::{Bars, Lines, stderr_progress};
 pub use sink::{LayerSink, LayerWriter, NullSink, SinkError};
-pub use store::{Image, ImageStore, Layer, Listing};
+pub use store::{FreshBlob, Image, ImageStore, Layer, Listing};

@@ -3,11 +3,13 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod format;
+mod size;
 mod table;
 
 use std::io::{self, Write};
 
 pub use format::{Listing, Template};
+pub use size::{binary_size, decimal_size};
 pub use table::Table;
 
 /// Prints a result. A reader that has gone away ends the command quietly.

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
@@ -18,8 +18,8 @@ use super::archive::{Archive, FileData, Kind, Member};
 use super::name::{Meaning, NameError, Place};
 use super::sparse::SparseMap;
 use super::stream::Pieces;
-use super::tree::{Folder, Tree};
-use super::{Limits, Options, OverlayXattrs, UnpackError};
+use super::tree::{Folder, Manner, Tree};
+use super::{Limits, OverlayXattrs, UnpackError};
 
 /// What was made.
 #[derive(Debug, Default, Clone, Copy)]
@@ -72,6 +72,9 @@ pub(super) struct Extractor<'a, P> {
     archive: Archive<P>,
     root: BorrowedFd<'a>,
     tree: Tree<'a>,
+    manner: Manner,
+    /// Goes before every name.
+    below: Vec<u8>,
     limits: Limits,
     /// Owner and group that new files have anyway.
     default_owner: (Uid, Gid),
@@ -79,15 +82,24 @@ pub(super) struct Extractor<'a, P> {
 }
 
 impl<'a, P: Pieces> Extractor<'a, P> {
-    pub(super) fn new(pieces: P, root: BorrowedFd<'a>, options: &Options) -> Self {
+    pub(super) fn new(pieces: P, root: BorrowedFd<'a>, limits: Limits, manner: Manner) -> Self {
         Self {
-            archive: Archive::new(pieces, &options.limits),
+            archive: Archive::new(pieces, &limits),
             root,
-            tree: Tree::new(root, options.overlay_xattrs),
-            limits: options.limits,
+            tree: Tree::new(root, manner),
+            manner,
+            below: Vec::new(),
+            limits,
             default_owner: (geteuid(), getegid()),
             counts: Counts::default(),
         }
+    }
+
+    /// Extracts into the folder `below` of the root.
+    pub(super) fn below(mut self, below: &[u8]) -> Self {
+        self.tree.set_below(below);
+        self.below = below.to_vec();
+        self
     }
 
     /// Extracts all there is and reads the stream to its end.
@@ -109,12 +121,16 @@ impl<'a, P: Pieces> Extractor<'a, P> {
             name: name.into(),
             source,
         };
-        let Some(place) = Place::parse(name, self.limits.name).map_err(refuse)? else {
+        let place = Place::parse_below(&self.below, name, self.limits.name);
+        let Some(place) = place.map_err(refuse)? else {
             return match member.kind {
                 Kind::Directory => self.root_entry(member),
                 _ => Err(refuse(NameError::Root)),
             };
         };
+        if self.manner == Manner::Copy {
+            return self.content(&place, member);
+        }
         let folder = place.parent();
         match place.meaning().map_err(refuse)? {
             Meaning::Content => self.content(&place, member),
@@ -163,7 +179,7 @@ impl<'a, P: Pieces> Extractor<'a, P> {
             Kind::File(data) => {
                 let file = folder.replace(name, |dir| fs::create_file_at(dir, name));
                 let file = file.map_err(failed("create"))?;
-                fill(&mut self.archive, &file, data, place)?;
+                fill(&mut self.archive, &file, data, place, self.manner)?;
                 let owner = (metadata.uid, metadata.gid);
                 let chown = owner != self.default_owner || folder.gives_its_group();
                 finish_open(file, &metadata, chown)
@@ -172,7 +188,18 @@ impl<'a, P: Pieces> Extractor<'a, P> {
                 .make_dir(name)
                 .and_then(|made| finish_open(made, &metadata, true)),
             Kind::HardLink(target) => {
-                return hard_link(self.root, folder, place, target, self.limits.name);
+                let no_target = || UnpackError::LinkTarget {
+                    name: place.path().into(),
+                    target: target.as_slice().into(),
+                };
+                let refuse = |source| UnpackError::Name {
+                    name: target.as_slice().into(),
+                    source,
+                };
+                let target = Place::parse_below(&self.below, target, self.limits.name);
+                let target = target.map_err(refuse)?.ok_or_else(no_target)?;
+                let made = hard_link(self.root, folder, place, &target, self.manner);
+                return made?.ok_or_else(no_target);
             }
             Kind::Symlink(target) => folder
                 .replace(name, |dir| Ok(symlinkat(target.as_slice(), dir, name)?))
@@ -200,18 +227,39 @@ fn fill<P: Pieces>(
     mut file: &File,
     data: &FileData,
     place: &Place,
+    manner: Manner,
 ) -> Result<(), UnpackError> {
     let failed = |error| UnpackError::at(place.path(), "write", error);
     match data {
         FileData::Sparse(map) => fill_sparse(archive, file, map, place),
         FileData::Whole(size) => loop {
             let bytes = archive.data(*size)?;
+            if bytes.is_empty() && manner == Manner::Copy {
+                return file.set_len(*size).map_err(failed);
+            }
             if bytes.is_empty() {
                 return Ok(());
             }
-            file.write_all(bytes).map_err(failed)?;
+            match manner {
+                Manner::Layer(_) => file.write_all(bytes),
+                Manner::Copy => write_with_holes(file, bytes),
+            }
+            .map_err(failed)?;
         },
     }
+}
+
+/// Leaves a hole for each long run of zeros: holes are not told by archives.
+fn write_with_holes(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    const RUN: usize = 32 << 10;
+    for part in bytes.chunks(RUN) {
+        if part.len() == RUN && part.iter().all(|byte| *byte == 0) {
+            file.seek(SeekFrom::Current(RUN as i64))?;
+        } else {
+            file.write_all(part)?;
+        }
+    }
+    Ok(())
 }
 
 fn fill_sparse<P: Pieces>(
@@ -245,39 +293,35 @@ fn node(kind: &Kind) -> Option<(SFlag, u64)> {
     })
 }
 
-/// Makes `place` another name of `target`.
+/// Makes `place` another name of `target`; `None` where that is nothing that
+/// can have one.
 fn hard_link(
     root: BorrowedFd<'_>,
     folder: &Folder,
     place: &Place,
-    target: &[u8],
-    limit: usize,
-) -> Result<(), UnpackError> {
-    let no_target = || UnpackError::LinkTarget {
-        name: place.path().into(),
-        target: target.into(),
+    target: &Place,
+    manner: Manner,
+) -> Result<Option<()>, UnpackError> {
+    let Ok(from) = manner.open_dir(root, target.parent()) else {
+        return Ok(None);
     };
-    let refuse = |source| UnpackError::Name {
-        name: target.into(),
-        source,
+    let Ok(stat) = fs::stat_at(from.as_fd(), target.name()) else {
+        return Ok(None);
     };
-    let target = Place::parse(target, limit).map_err(refuse)?;
-    let target = target.ok_or_else(no_target)?;
-    let from = fs::open_dir_in_root(root, target.parent()).map_err(|_| no_target())?;
-    let stat = fs::stat_at(from.as_fd(), target.name()).map_err(|_| no_target())?;
     if fs::is_dir(&stat) || fs::is_whiteout(&stat) {
-        return Err(no_target());
+        return Ok(None);
     }
     let name = place.name();
     if let Ok(old) = fs::stat_at(folder.change(), name)
         && (old.st_dev, old.st_ino) == (stat.st_dev, stat.st_ino)
     {
-        return Ok(());
+        return Ok(Some(()));
     }
     folder
         .replace(name, |dir| {
             Ok(linkat(&from, target.name(), dir, name, AtFlags::empty())?)
         })
+        .map(Some)
         .map_err(|error| UnpackError::at(place.path(), "link", error))
 }
 

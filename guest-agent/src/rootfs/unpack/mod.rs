@@ -1,4 +1,5 @@
-//! Unpacks one layer in the form that overlayfs stacks.
+//! Unpacks one layer in the form that overlayfs stacks; or, with [`insert`],
+//! what a user copies into a container.
 //!
 //! ```text
 //!  thread 1                                 thread 2 (the caller's)
@@ -38,6 +39,7 @@ pub use name::{NameError, ShownName};
 
 use extract::Extractor;
 use plain::Plain;
+use tree::Manner;
 
 /// How much a layer may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,10 +123,10 @@ pub struct Unpacked {
 #[non_exhaustive]
 pub enum UnpackError {
     /// The reader failed: a matter of the connection, not of the layer.
-    #[error("cannot read the layer")]
+    #[error("cannot read the archive")]
     Source(#[source] io::Error),
     /// The decompressor cannot make sense of the bytes.
-    #[error("the layer is not {compression} data, or corrupt")]
+    #[error("the archive is not {compression} data, or corrupt")]
     Corrupt {
         /// `gzip`, `zstd` or `plain`.
         compression: &'static str,
@@ -133,7 +135,7 @@ pub enum UnpackError {
         source: io::Error,
     },
     /// Not a tar.
-    #[error("the layer's archive is malformed at byte {offset}: {reason}")]
+    #[error("the archive is malformed at byte {offset}: {reason}")]
     Malformed {
         /// Position in the plain stream.
         offset: u64,
@@ -141,7 +143,7 @@ pub enum UnpackError {
         reason: &'static str,
     },
     /// More than [`Limits`] allow.
-    #[error("the layer has more than {limit} {what}")]
+    #[error("the archive has more than {limit} {what}")]
     Limit {
         /// Of what there is too much.
         what: &'static str,
@@ -149,7 +151,7 @@ pub enum UnpackError {
         limit: u64,
     },
     /// A name that leads out of the layer, or nowhere.
-    #[error("the layer has an entry with an unusable name, '{name}'")]
+    #[error("the archive has an entry with an unusable name, '{name}'")]
     Name {
         /// The name.
         name: ShownName,
@@ -158,7 +160,7 @@ pub enum UnpackError {
         source: NameError,
     },
     /// A hard link to what this layer does not have.
-    #[error("the layer has a hard link '{name}' to '{target}', which is not a file in it")]
+    #[error("the archive has a hard link '{name}' to '{target}', which is not a file in it")]
     LinkTarget {
         /// The link.
         name: ShownName,
@@ -166,7 +168,7 @@ pub enum UnpackError {
         target: ShownName,
     },
     /// An entry has an owner, device number or attribute that Linux does not have.
-    #[error("the layer's entry '{name}' has an impossible {what}")]
+    #[error("the archive's entry '{name}' has an impossible {what}")]
     Value {
         /// The entry.
         name: ShownName,
@@ -174,7 +176,7 @@ pub enum UnpackError {
         what: &'static str,
     },
     /// No space left, or no quota.
-    #[error("no space is left for the layer, at '{name}'; free some and try again")]
+    #[error("no space is left, at '{name}'; free some and try again")]
     StorageFull {
         /// The entry that did not fit.
         name: ShownName,
@@ -183,7 +185,7 @@ pub enum UnpackError {
         source: io::Error,
     },
     /// The system refused what an entry asks for.
-    #[error("cannot {action} '{name}' of the layer")]
+    #[error("cannot {action} '{name}'")]
     Entry {
         /// What was tried.
         action: &'static str,
@@ -194,7 +196,7 @@ pub enum UnpackError {
         source: io::Error,
     },
     /// The system has no thread for it.
-    #[error("cannot start a thread to unpack the layer")]
+    #[error("cannot start a thread to unpack the archive")]
     Thread(#[source] io::Error),
 }
 
@@ -243,13 +245,37 @@ pub fn unpack(
 ) -> Result<Unpacked, UnpackError> {
     let plain = Plain::new(reader, compression, &options.limits);
     let extracted = pipe::with_pieces(plain, |pieces| {
-        Extractor::new(pieces, folder.as_fd(), options).run()
+        let manner = Manner::Layer(options.overlay_xattrs);
+        Extractor::new(pieces, folder.as_fd(), options.limits, manner).run()
     })?;
-    let (counts, (diff_id, bytes)) = extracted;
-    Ok(Unpacked {
+    Ok(summary(extracted))
+}
+
+/// Unpacks an archive in the folder `below` of the root that `folder` is,
+/// which others may be using: the archive's names are ordinary ones, what is
+/// mounted is written to, and a folder is never exchanged for something else,
+/// or the reverse. `below` has no symbolic link in it.
+pub fn insert(
+    reader: impl Read + Send,
+    compression: Compression,
+    folder: impl AsFd,
+    below: &[u8],
+    limits: &Limits,
+) -> Result<Unpacked, UnpackError> {
+    let plain = Plain::new(reader, compression, limits);
+    let extracted = pipe::with_pieces(plain, |pieces| {
+        Extractor::new(pieces, folder.as_fd(), *limits, Manner::Copy)
+            .below(below)
+            .run()
+    })?;
+    Ok(summary(extracted))
+}
+
+fn summary((counts, (diff_id, bytes)): (extract::Counts, (Digest, u64))) -> Unpacked {
+    Unpacked {
         diff_id,
         bytes,
         entries: counts.entries,
         ignored_xattrs: counts.ignored_xattrs,
-    })
+    }
 }

@@ -83,7 +83,18 @@ pub(super) struct Place {
 
 impl Place {
     /// The place that `raw` names, or `None` for the root itself.
+    #[cfg(test)]
     pub(super) fn parse(raw: &[u8], limit: usize) -> Result<Option<Self>, NameError> {
+        Self::parse_below(b"", raw, limit)
+    }
+
+    /// The place that `raw` names in the folder `below`, or `None` for the
+    /// root itself.
+    pub(super) fn parse_below(
+        below: &[u8],
+        raw: &[u8],
+        limit: usize,
+    ) -> Result<Option<Self>, NameError> {
         if raw.is_empty() {
             return Err(NameError::Empty);
         }
@@ -93,7 +104,8 @@ impl Place {
         if raw.contains(&0) {
             return Err(NameError::Nul);
         }
-        Self::join(raw.split(|byte| *byte == b'/'))
+        let slash = |byte: &u8| *byte == b'/';
+        Self::join(below.split(slash).chain(raw.split(slash)))
     }
 
     fn join<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Result<Option<Self>, NameError> {

@@ -15,13 +15,49 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, ResolveFlag};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, futimens, mkdirat, mknodat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 use nix::sys::time::TimeSpec;
 
 use crate::rootfs::remove::remove_at;
 use crate::sys::fs;
 
 use super::OverlayXattrs;
+
+/// What the tree is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// A new folder, which becomes a layer.
+    Layer(OverlayXattrs),
+    /// A container's root, whose folders were there before and stay.
+    Copy,
+}
+
+impl Manner {
+    /// Opens a folder of the tree.
+    pub(super) fn open_dir(self, root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+        match self {
+            Self::Layer(_) => fs::open_dir_in_root(root, path),
+            Self::Copy => {
+                let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+                let folder = fs::open_in_root(root, path, flags, ResolveFlag::empty())?;
+                // What can be written there acts on the kernel, not on files.
+                match fstatfs(&folder)?.filesystem_type() {
+                    PROC_SUPER_MAGIC | SYSFS_MAGIC => Err(Errno::EPERM.into()),
+                    _ => Ok(folder),
+                }
+            }
+        }
+    }
+
+    fn make_opaque(self, dir: BorrowedFd<'_>) -> io::Result<()> {
+        match self {
+            Self::Layer(xattrs) => fs::set_xattr(dir, xattrs.opaque(), b"y"),
+            Self::Copy => Ok(()),
+        }
+    }
+}
 
 /// Mode of folders that no entry describes.
 const IMPLIED_MODE: Mode = Mode::from_bits_truncate(0o755);
@@ -31,20 +67,23 @@ pub(super) struct Folder {
     path: Vec<u8>,
     fd: OwnedFd,
     mtime: TimeSpec,
-    xattrs: OverlayXattrs,
+    manner: Manner,
+    /// The folder that is copied into tells by its time that it has changed.
+    keeps_time: bool,
     set_group_id: bool,
     touched: Cell<bool>,
     stale: Cell<bool>,
 }
 
 impl Folder {
-    fn new(path: &[u8], fd: OwnedFd, xattrs: OverlayXattrs) -> io::Result<Self> {
+    fn new(path: &[u8], fd: OwnedFd, manner: Manner) -> io::Result<Self> {
         let stat = fstat(&fd)?;
         Ok(Self {
             path: path.to_vec(),
             fd,
             mtime: TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
-            xattrs,
+            manner,
+            keeps_time: true,
             set_group_id: stat.st_mode & libc::S_ISGID != 0,
             touched: Cell::new(false),
             stale: Cell::new(false),
@@ -63,7 +102,7 @@ impl Folder {
     }
 
     fn restore_time(&self) -> io::Result<()> {
-        if self.touched.get() {
+        if self.touched.get() && self.keeps_time {
             futimens(&self.fd, &self.mtime, &self.mtime)?;
         }
         Ok(())
@@ -84,6 +123,9 @@ impl Folder {
     ) -> io::Result<T> {
         match make(self.change()) {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                if self.manner == Manner::Copy && fs::is_dir(&fs::stat_at(self.fd.as_fd(), name)?) {
+                    return Err(Errno::EISDIR.into());
+                }
                 self.remove(name)?;
                 make(self.change())
             }
@@ -103,6 +145,9 @@ impl Folder {
             }
             let stat = fs::stat_at(dir, name)?;
             if !fs::is_dir(&stat) {
+                if self.manner == Manner::Copy {
+                    return Err(Errno::ENOTDIR.into());
+                }
                 opaque = fs::is_whiteout(&stat);
                 self.remove(name)?;
                 mkdirat(dir, name, Mode::S_IRWXU)?;
@@ -110,7 +155,7 @@ impl Folder {
         }
         let made = fs::open_dir_at(dir, name)?;
         if opaque {
-            make_opaque(made.as_fd(), self.xattrs)?;
+            self.manner.make_opaque(made.as_fd())?;
         }
         Ok(made)
     }
@@ -137,7 +182,7 @@ impl Folder {
             result => return Ok(result?),
         }
         match fs::open_dir_at(dir, name) {
-            Ok(made) => make_opaque(made.as_fd(), self.xattrs),
+            Ok(made) => self.manner.make_opaque(made.as_fd()),
             Err(error) if is_missing(&error) => Ok(()),
             Err(error) => Err(error),
         }
@@ -145,12 +190,8 @@ impl Folder {
 
     /// Hides all that the layers below have in this folder.
     pub(super) fn hide_below(&self) -> io::Result<()> {
-        make_opaque(self.fd.as_fd(), self.xattrs)
+        self.manner.make_opaque(self.fd.as_fd())
     }
-}
-
-fn make_opaque(dir: BorrowedFd<'_>, xattrs: OverlayXattrs) -> io::Result<()> {
-    fs::set_xattr(dir, xattrs.opaque(), b"y")
 }
 
 /// Nothing of that name, or nothing that is a folder.
@@ -162,16 +203,24 @@ fn is_missing(error: &io::Error) -> bool {
 pub(super) struct Tree<'a> {
     root: BorrowedFd<'a>,
     current: Option<Folder>,
-    xattrs: OverlayXattrs,
+    manner: Manner,
+    /// The folder that is copied into.
+    below: Vec<u8>,
 }
 
 impl<'a> Tree<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>, xattrs: OverlayXattrs) -> Self {
+    pub(super) fn new(root: BorrowedFd<'a>, manner: Manner) -> Self {
         Self {
             root,
             current: None,
-            xattrs,
+            manner,
+            below: Vec::new(),
         }
+    }
+
+    /// Names the folder that is copied into.
+    pub(super) fn set_below(&mut self, below: &[u8]) {
+        self.below = below.to_vec();
     }
 
     /// The folder `path`, made with all above it where it is missing.
@@ -196,7 +245,9 @@ impl<'a> Tree<'a> {
                 Some(slash) => (&path[..slash], &path[slash + 1..end]),
                 None => (&path[..0], &path[..end]),
             };
-            let found = fs::open_dir_in_root(self.root, above)
+            let found = self
+                .manner
+                .open_dir(self.root, above)
                 .and_then(|above| fs::stat_at(above.as_fd(), name));
             found.is_ok_and(|stat| {
                 !fs::is_dir(&stat) && !fs::is_link(&stat) && !fs::is_whiteout(&stat)
@@ -213,11 +264,13 @@ impl<'a> Tree<'a> {
     }
 
     fn open(&self, path: &[u8]) -> io::Result<Folder> {
-        let fd = match fs::open_dir_in_root(self.root, path) {
+        let fd = match self.manner.open_dir(self.root, path) {
             Err(error) if is_missing(&error) => self.make_path(path)?,
             result => result?,
         };
-        Folder::new(path, fd, self.xattrs)
+        let mut folder = Folder::new(path, fd, self.manner)?;
+        folder.keeps_time = self.manner != Manner::Copy || path != self.below;
+        Ok(folder)
     }
 
     /// Makes the folders of `path` that are missing.
@@ -239,8 +292,8 @@ impl<'a> Tree<'a> {
             result => return result,
         }
         // A link to a folder is as good as the folder.
-        match fs::open_dir_in_root(self.root, path) {
-            Err(error) if is_missing(&error) => Folder::new(b"", above, self.xattrs)?.imply(name),
+        match self.manner.open_dir(self.root, path) {
+            Err(error) if is_missing(&error) => Folder::new(b"", above, self.manner)?.imply(name),
             result => result,
         }
     }

@@ -15,6 +15,7 @@
 
 mod blob;
 mod files;
+mod fresh;
 mod names;
 
 use std::fs;
@@ -29,6 +30,8 @@ use super::error::{ImageError, escape, one_line, short};
 use super::manifest::{Descriptor, Document, MAX_MANIFEST_BYTES, Manifest};
 use super::platform::Platform;
 use super::reference::Reference;
+
+pub use fresh::FreshBlob;
 
 pub(crate) use blob::{Begin, Leftover, Partial, Piece, digest_of, read_ahead};
 

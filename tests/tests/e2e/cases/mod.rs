@@ -3,6 +3,7 @@
 mod config;
 mod errors;
 mod exec;
+mod files;
 mod hostile;
 mod images;
 mod isolation;
@@ -15,6 +16,7 @@ mod places;
 mod platform;
 mod run;
 mod signals;
+mod stats;
 mod streams;
 mod terminal;
 mod vm;
@@ -61,6 +63,8 @@ pub(crate) fn all() -> Vec<Case> {
         leftovers::all(),
         options::all(),
         named_volumes::all(),
+        files::all(),
+        stats::all(),
     ]
     .concat()
 }

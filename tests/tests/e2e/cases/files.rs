@@ -1,0 +1,636 @@
+//! `cp`, `diff`, `export` and `commit`: what is in containers, in and out.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use isolazi_tests::command::{same, tool};
+use isolazi_tests::{Case, Container, World};
+
+pub(super) fn all() -> Vec<Case> {
+    super::cases! {
+        Both: [
+            cp_copies_a_file_out_and_in,
+            cp_out_follows_dockers_rules_for_targets,
+            cp_in_follows_dockers_rules_for_targets,
+            cp_keeps_a_tree_on_the_way_in_and_out,
+            cp_sees_what_is_mounted_in_a_running_container,
+            cp_works_on_an_ended_container,
+            cp_reads_and_writes_archives,
+            cp_follows_no_link_out_of_a_container,
+            cp_is_not_fooled_by_exchanged_links,
+            cp_says_why_it_cannot,
+            cp_keeps_holes,
+            diff_lists_what_a_container_changed,
+            diff_of_a_new_container_is_empty,
+            export_writes_the_root_file_system,
+            export_writes_a_file_whole_or_not_at_all,
+            commit_makes_an_image_that_runs,
+            commit_carries_deletions_along,
+            commit_applies_changes,
+            commit_without_a_name_makes_an_image_all_the_same,
+            commit_says_why_it_cannot,
+        ],
+    }
+}
+
+fn cp(world: &World, args: &[&str]) -> Result<()> {
+    world.isolazi(["cp"]).args(args).output()?.success()?;
+    Ok(())
+}
+
+fn refused(world: &World, args: &[&str], why: &str) -> Result<()> {
+    let output = world.isolazi(["cp"]).args(args).output()?;
+    output.fails_with(1, why)?;
+    Ok(())
+}
+
+/// A container that waits, after a script.
+fn waiting<'a>(world: &'a World, script: &str) -> Result<Container<'a>> {
+    let script = format!("{script}\necho ready; sleep 1000");
+    let container = world.start(&[], &["sh", "-c", &script])?;
+    container.wait_log("ready")?;
+    Ok(container)
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn inside(container: &Container<'_>, script: &str) -> Result<String> {
+    let output = container.exec(&[], &["sh", "-c", script]).output()?;
+    Ok(output.success()?.stdout_text())
+}
+
+fn cp_copies_a_file_out_and_in(world: &World) -> Result<()> {
+    let container = waiting(world, "echo inside >/tmp/file; chmod 640 /tmp/file")?;
+    let name = container.name();
+    let folder = world.temp()?;
+    let local = folder.path().join("local");
+    cp(world, &[&format!("{name}:/tmp/file"), &text(&local)])?;
+    same(
+        "content",
+        &fs::read_to_string(&local)?,
+        &"inside\n".to_owned(),
+    )?;
+    same(
+        "mode",
+        &(local.metadata()?.permissions().mode() & 0o7777),
+        &0o640,
+    )?;
+    fs::write(&local, "outside\n")?;
+    cp(world, &[&text(&local), &format!("{name}:tmp/back")])?;
+    let seen = inside(&container, "cat /tmp/back; stat -c '%u:%g %a' /tmp/back")?;
+    same("seen inside", &seen, &"outside\n0:0 640\n".to_owned())
+}
+
+fn cp_out_follows_dockers_rules_for_targets(world: &World) -> Result<()> {
+    let container = waiting(
+        world,
+        "mkdir -p /src/sub; echo 1 >/src/one; echo 2 >/src/sub/two; ln -s /src/one /link",
+    )?;
+    let name = container.name();
+    let folder = world.temp()?;
+    let at = |path: &str| folder.path().join(path);
+    let from = |path: &str| format!("{name}:{path}");
+    fs::create_dir(at("there"))?;
+    cp(world, &[&from("/src"), &text(&at("there"))])?;
+    ensure!(
+        at("there/src/sub/two").is_file(),
+        "into a folder that is there"
+    );
+    cp(world, &[&from("/src"), &text(&at("new"))])?;
+    ensure!(at("new/sub/two").is_file(), "as a folder that is not");
+    cp(world, &[&from("/src/."), &text(&at("there"))])?;
+    ensure!(at("there/one").is_file(), "the content alone");
+    cp(
+        world,
+        &[&from("/src/one"), &format!("{}/", text(&at("there")))],
+    )?;
+    cp(world, &[&from("/src/sub/two"), &text(&at("there/one"))])?;
+    same(
+        "replaced",
+        &fs::read_to_string(at("there/one"))?,
+        &"2\n".to_owned(),
+    )?;
+    cp(world, &[&from("/link"), &text(&at("link"))])?;
+    same(
+        "link",
+        &fs::read_link(at("link"))?,
+        &Path::new("/src/one").to_owned(),
+    )?;
+    cp(world, &["-L", &from("/link"), &text(&at("followed"))])?;
+    same(
+        "followed",
+        &fs::read_to_string(at("followed"))?,
+        &"1\n".to_owned(),
+    )?;
+    let no_folder = format!("{}/", text(&at("nowhere")));
+    refused(world, &[&from("/src/one"), &no_folder], "does not exist")?;
+    refused(
+        world,
+        &[&from("/src"), &text(&at("there/one"))],
+        "is a folder",
+    )?;
+    refused(
+        world,
+        &[&from("/nothing"), &text(&at("x"))],
+        "no file or folder /nothing",
+    )?;
+    refused(
+        world,
+        &[&from("/src/one/"), &text(&at("x"))],
+        "is not a folder",
+    )
+}
+
+fn cp_in_follows_dockers_rules_for_targets(world: &World) -> Result<()> {
+    let container = waiting(world, "mkdir /there; echo old >/file; ln -s /there /link")?;
+    let name = container.name();
+    let folder = world.temp()?;
+    let at = |path: &str| folder.path().join(path);
+    let to = |path: &str| format!("{name}:{path}");
+    fs::create_dir_all(at("src/sub"))?;
+    fs::write(at("src/one"), "1\n")?;
+    fs::write(at("src/sub/two"), "2\n")?;
+    let (src, one) = (text(&at("src")), text(&at("src/one")));
+    cp(world, &[&src, &to("/there")])?;
+    cp(world, &[&src, &to("/new")])?;
+    cp(world, &[&format!("{src}/."), &to("/link")])?;
+    cp(world, &[&one, &to("/file")])?;
+    cp(world, &[&one, &to("/there/sub/")])?;
+    let list = "cd / && find there new file -type f | sort && cat file && [ -L link ]";
+    let expected = "file\nnew/one\nnew/sub/two\nthere/one\nthere/src/one\nthere/src/sub/two\nthere/sub/one\nthere/sub/two\n1\n";
+    same(
+        "in the container",
+        &inside(&container, list)?,
+        &expected.to_owned(),
+    )?;
+    refused(world, &[&one, &to("/nowhere/")], "does not exist")?;
+    refused(world, &[&one, &to("/no/where")], "no folder /no/")?;
+    refused(world, &[&src, &to("/file")], "is a folder")?;
+    refused(world, &[&one, &to("/file/")], "not a folder")
+}
+
+fn cp_keeps_a_tree_on_the_way_in_and_out(world: &World) -> Result<()> {
+    let folder = world.temp()?;
+    let tree = folder.path().join("tree");
+    fs::create_dir_all(tree.join("empty"))?;
+    fs::write(tree.join("file"), "content")?;
+    fs::set_permissions(tree.join("file"), fs::Permissions::from_mode(0o751))?;
+    fs::hard_link(tree.join("file"), tree.join("other"))?;
+    symlink("../dangling", tree.join("link"))?;
+    let long = "long-name-".repeat(20);
+    fs::create_dir(tree.join(&long))?;
+    fs::write(tree.join(&long).join(&long), "deep")?;
+    tool(
+        "touch",
+        ["-d", "2001-02-03 04:05:06.789", &text(&tree.join("file"))],
+    )?;
+    let container = waiting(world, "")?;
+    let name = container.name();
+    cp(world, &[&text(&tree), &format!("{name}:/tree")])?;
+    let script = "cd /tree; stat -c '%a %h %Y' file; readlink link; cat long*/long*; ls | wc -l";
+    let seen = inside(&container, script)?;
+    let expected = format!(
+        "751 2 {}\n../dangling\ndeep5\n",
+        tree.join("file").metadata()?.mtime()
+    );
+    same("in the container", &seen, &expected)?;
+    let back = folder.path().join("back");
+    cp(world, &[&format!("{name}:/tree"), &text(&back)])?;
+    tool(
+        "diff",
+        ["-r", "--no-dereference", &text(&tree), &text(&back)],
+    )?;
+    let (file, other) = (
+        back.join("file").metadata()?,
+        back.join("other").metadata()?,
+    );
+    same("one file", &file.ino(), &other.ino())?;
+    same(
+        "time",
+        &file.mtime(),
+        &tree.join("file").metadata()?.mtime(),
+    )?;
+    Ok(())
+}
+
+fn cp_sees_what_is_mounted_in_a_running_container(world: &World) -> Result<()> {
+    let volume = world.temp()?;
+    fs::write(volume.path().join("shared"), "volume\n")?;
+    let mount = format!("{}:/mnt/volume", volume.path().display());
+    let container = world.start(&["-v", &mount], &["sleep", "1000"])?;
+    let name = container.name();
+    let folder = world.temp()?;
+    let local = folder.path().join("local");
+    cp(
+        world,
+        &[&format!("{name}:/mnt/volume/shared"), &text(&local)],
+    )?;
+    same(
+        "content",
+        &fs::read_to_string(&local)?,
+        &"volume\n".to_owned(),
+    )?;
+    cp(world, &[&text(&local), &format!("{name}:/mnt/volume/back")])?;
+    let back = fs::read_to_string(volume.path().join("back"))?;
+    same("on the host", &back, &"volume\n".to_owned())?;
+    // The kernel's own files are no files of the container.
+    refused(
+        world,
+        &[&format!("{name}:/proc/self/environ"), "-q", &text(&local)],
+        "the kernel's",
+    )?;
+    refused(
+        world,
+        &[&text(&local), &format!("{name}:/proc/sys/kernel/hostname")],
+        "the kernel's",
+    )
+}
+
+fn cp_works_on_an_ended_container(world: &World) -> Result<()> {
+    let container = world.container();
+    let name = container.name();
+    let script = "echo made >/made; rm /data/file; mkdir /data/file";
+    let run = world
+        .isolazi(["run", "--name", name])
+        .args([world.busybox()]);
+    run.args(["sh", "-c", script]).output()?.success()?;
+    let folder = world.temp()?;
+    let at = |path: &str| folder.path().join(path);
+    let from = |path: &str| format!("{name}:{path}");
+    cp(world, &[&from("/made"), &text(&at("made"))])?;
+    same(
+        "content",
+        &fs::read_to_string(at("made"))?,
+        &"made\n".to_owned(),
+    )?;
+    cp(world, &[&from("/data"), &text(&at("data"))])?;
+    ensure!(at("data/file").is_dir(), "a change hides the image's");
+    fs::write(at("made"), "changed\n")?;
+    cp(world, &[&text(&at("made")), &from("/data/file/")])?;
+    cp(world, &[&from("/data/file/made"), &text(&at("again"))])?;
+    same(
+        "content",
+        &fs::read_to_string(at("again"))?,
+        &"changed\n".to_owned(),
+    )?;
+    container.wait_status("exited")?;
+    Ok(())
+}
+
+fn cp_reads_and_writes_archives(world: &World) -> Result<()> {
+    let container = waiting(world, "mkdir -p /src/sub /dst; echo 1 >/src/sub/one")?;
+    let name = container.name();
+    let output = world
+        .isolazi(["cp", &format!("{name}:/src"), "-"])
+        .output()?;
+    let archive = output.success()?.stdout.clone();
+    let folder = world.temp()?;
+    fs::write(folder.path().join("a.tar"), &archive)?;
+    let listed = tool("tar", ["tf", &text(&folder.path().join("a.tar"))])?;
+    same(
+        "listing",
+        &listed,
+        &"src/\nsrc/sub/\nsrc/sub/one\n".to_owned(),
+    )?;
+    let target = format!("{name}:/dst");
+    world
+        .isolazi(["cp", "-", &target])
+        .stdin(archive)
+        .output()?
+        .success()?;
+    same(
+        "unpacked",
+        &inside(&container, "cat /dst/src/sub/one")?,
+        &"1\n".to_owned(),
+    )?;
+    tool("gzip", ["-k", &text(&folder.path().join("a.tar"))])?;
+    let packed = fs::read(folder.path().join("a.tar.gz"))?;
+    let target = format!("{name}:/dst/src");
+    world
+        .isolazi(["cp", "-", &target])
+        .stdin(packed)
+        .output()?
+        .success()?;
+    same(
+        "unpacked",
+        &inside(&container, "cat /dst/src/src/sub/one")?,
+        &"1\n".to_owned(),
+    )?;
+    let nonsense = world.isolazi(["cp", "-", &target]).stdin(vec![b'x'; 4096]);
+    nonsense.output()?.fails_with(1, "archive")?;
+    let nowhere = world
+        .isolazi(["cp", "-", &format!("{name}:/none")])
+        .stdin("");
+    nowhere.output()?.fails_with(1, "no folder /none")?;
+    Ok(())
+}
+
+fn cp_follows_no_link_out_of_a_container(world: &World) -> Result<()> {
+    let secret = world.temp()?;
+    fs::write(secret.path().join("secret"), "the host's\n")?;
+    let (there, up) = (secret.path().display(), "../".repeat(20));
+    let script = format!(
+        "ln -s {there} /absolute; ln -s {up}{there} /relative; ln -s /proc/1/root /magic; mkdir -p {there}; echo own >{there}/secret"
+    );
+    let container = waiting(world, &script)?;
+    let name = container.name();
+    let folder = world.temp()?;
+    let local = folder.path().join("local");
+    for link in ["absolute", "relative"] {
+        cp(world, &[&format!("{name}:/{link}/secret"), &text(&local)])?;
+        same("content", &fs::read_to_string(&local)?, &"own\n".to_owned())?;
+        fs::write(&local, "sent\n")?;
+        cp(world, &[&text(&local), &format!("{name}:/{link}/secret")])?;
+        cp(world, &[&text(&local), &format!("{name}:/{link}/new")])?;
+        inside(&container, &format!("echo own >{there}/secret"))?;
+    }
+    same(
+        "left alone",
+        &fs::read_to_string(secret.path().join("secret"))?,
+        &"the host's\n".to_owned(),
+    )?;
+    ensure!(
+        !secret.path().join("new").exists(),
+        "something new on the host"
+    );
+    let magic = format!("{name}:/magic/etc/passwd");
+    refused(world, &[&magic, &text(&local)], "the kernel's")?;
+    refused(world, &[&text(&local), &magic], "the kernel's")
+}
+
+fn cp_is_not_fooled_by_exchanged_links(world: &World) -> Result<()> {
+    let outside = world.temp()?;
+    fs::write(outside.path().join("file"), "the host's\n")?;
+    let script = format!(
+        "mkdir -p /a{there} /real; echo own >/real/file; cd /; ln -s {there} /evil; ln -s real /at\n\
+         (while :; do ln -sfn real at; ln -sfn {there} at; done) &",
+        there = outside.path().display()
+    );
+    let container = waiting(world, &script)?;
+    let name = container.name();
+    let folder = world.temp()?;
+    let local = folder.path().join("local");
+    for _ in 0..if world.is_vm() { 5 } else { 40 } {
+        // It may well find nothing at a bad moment.
+        let output = world
+            .isolazi(["cp", &format!("{name}:/at/file"), &text(&local)])
+            .output()?;
+        if output.is_success() {
+            same("content", &fs::read_to_string(&local)?, &"own\n".to_owned())?;
+        }
+        fs::write(&local, "own\n")?;
+        world
+            .isolazi(["cp", &text(&local), &format!("{name}:/at/new")])
+            .output()?;
+    }
+    let left: Vec<_> = fs::read_dir(outside.path())?.collect::<Result<_, _>>()?;
+    same("files outside", &left.len(), &1)?;
+    let kept = fs::read_to_string(outside.path().join("file"))?;
+    same("left alone", &kept, &"the host's\n".to_owned())
+}
+
+fn cp_says_why_it_cannot(world: &World) -> Result<()> {
+    let folder = world.temp()?;
+    let local = text(&folder.path().join("local"));
+    refused(world, &[&local, &local], "neither side is in a container")?;
+    refused(world, &["-", &local], "neither side is in a container")?;
+    refused(world, &["a:/x", "b:/y"], "between containers")?;
+    refused(world, &["nobody:/x", &local], "no such container: nobody")?;
+    let container = waiting(world, "")?;
+    let target = format!("{}:/tmp", container.name());
+    refused(world, &[&local, &target], "cannot read")
+}
+
+fn cp_keeps_holes(world: &World) -> Result<()> {
+    let folder = world.temp()?;
+    let size = 64 << 20;
+    let sparse = folder.path().join("sparse");
+    fs::File::create(&sparse)?.set_len(size)?;
+    let container = waiting(world, "")?;
+    let name = container.name();
+    cp(world, &[&text(&sparse), &format!("{name}:/sparse")])?;
+    let seen = inside(&container, "stat -c '%s %b' /sparse")?;
+    let (length, blocks) = seen.trim().split_once(' ').context("two numbers")?;
+    same("length", &length.parse::<u64>()?, &size)?;
+    ensure!(
+        blocks.parse::<u64>()? < 2048,
+        "{blocks} blocks in the container"
+    );
+    let back = folder.path().join("back");
+    cp(world, &[&format!("{name}:/sparse"), &text(&back)])?;
+    let metadata = back.metadata()?;
+    same("length", &metadata.len(), &size)?;
+    ensure!(
+        metadata.blocks() < 2048,
+        "{} blocks here",
+        metadata.blocks()
+    );
+    Ok(())
+}
+
+fn diff(world: &World, container: &Container<'_>) -> Result<String> {
+    let output = world.isolazi(["diff", container.name()]).output()?;
+    Ok(output.success()?.stdout_text())
+}
+
+fn diff_lists_what_a_container_changed(world: &World) -> Result<()> {
+    let script = "echo x >/tmp/new; rm /data/file; mkdir /data/sub; chmod 700 /home/alice; rm -r /var; mkdir /var; echo >>/etc/passwd";
+    let container = waiting(world, script)?;
+    let expected = "C /data\nD /data/file\nA /data/sub\nC /etc\nC /etc/passwd\nC /home\nC /home/alice\nC /tmp\nA /tmp/new\nC /var\nD /var/lib\n";
+    same(
+        "while it runs",
+        &diff(world, &container)?,
+        &expected.to_owned(),
+    )?;
+    world
+        .isolazi(["stop", "-t", "0", container.name()])
+        .output()?
+        .success()?;
+    same(
+        "once it has ended",
+        &diff(world, &container)?,
+        &expected.to_owned(),
+    )
+}
+
+fn diff_of_a_new_container_is_empty(world: &World) -> Result<()> {
+    let container = waiting(world, "")?;
+    same("changes", &diff(world, &container)?, &String::new())?;
+    let unknown = world.isolazi(["diff", "nobody"]).output()?;
+    unknown.fails_with(1, "no such container: nobody")?;
+    Ok(())
+}
+
+fn export_writes_the_root_file_system(world: &World) -> Result<()> {
+    let volume = world.temp()?;
+    fs::write(volume.path().join("secret"), "mounted")?;
+    let mount = format!("{}:/mnt", volume.path().display());
+    let script = "echo made >/made; rm /data/file; echo ready; sleep 1000";
+    let container = world.start(&["-v", &mount], &["sh", "-c", script])?;
+    container.wait_log("ready")?;
+    let check = |when: &str| -> Result<()> {
+        let output = world
+            .isolazi(["export", container.name()])
+            .output()?
+            .success()?;
+        let folder = world.temp()?;
+        let archive = folder.path().join("root.tar");
+        fs::write(&archive, &output.stdout)?;
+        let listed = tool("tar", ["tvf", &text(&archive)])?;
+        let has = |path: &str| listed.lines().any(|line| line.ends_with(path));
+        for path in [" made", " bin/busybox", " etc/passwd", " proc/", " mnt/"] {
+            ensure!(has(path), "{when}: no {path} in\n{listed}");
+        }
+        for path in [
+            " data/file",
+            " mnt/secret",
+            " proc/self",
+            " proc/1/",
+            " dev/null",
+        ] {
+            ensure!(!has(path), "{when}: {path} in\n{listed}");
+        }
+        ensure!(listed.contains("1000/1001"), "{when}: owners");
+        Ok(())
+    };
+    check("while it runs")?;
+    world
+        .isolazi(["stop", "-t", "0", container.name()])
+        .output()?
+        .success()?;
+    check("once it has ended")
+}
+
+fn export_writes_a_file_whole_or_not_at_all(world: &World) -> Result<()> {
+    let container = waiting(world, "echo made >/made")?;
+    let folder = world.temp()?;
+    let file = folder.path().join("root.tar");
+    fs::write(&file, "old")?;
+    let unknown = world
+        .isolazi(["export", "-o", &text(&file), "nobody"])
+        .output()?;
+    unknown.fails_with(1, "no such container: nobody")?;
+    same("kept", &fs::read_to_string(&file)?, &"old".to_owned())?;
+    let nowhere = format!("{}/none/root.tar", folder.path().display());
+    let refused = world
+        .isolazi(["export", "-o", &nowhere, container.name()])
+        .output()?;
+    refused.fails_with(1, "cannot write")?;
+    world
+        .isolazi(["export", "-o", &text(&file), container.name()])
+        .output()?
+        .success()?;
+    let made = tool("tar", ["xOf", &text(&file), "made"])?;
+    same("content", &made, &"made\n".to_owned())?;
+    same("files", &fs::read_dir(folder.path())?.count(), &1)?;
+    let session = world
+        .isolazi(["export", container.name()])
+        .on_terminal(24, 80)?;
+    session.wait_for("nothing for a terminal")
+}
+
+/// A name for an image, which no other case uses.
+fn image(world: &World, name: &str) -> String {
+    format!("localhost/{}-{name}:1", world.mode())
+}
+
+fn commit(world: &World, args: &[&str]) -> Result<String> {
+    let output = world.isolazi(["commit"]).args(args).output()?.success()?;
+    let id = output.stdout_text().trim().to_owned();
+    ensure!(id.starts_with("sha256:") && id.len() == 71, "an id: {id}");
+    Ok(id)
+}
+
+fn commit_makes_an_image_that_runs(world: &World) -> Result<()> {
+    let script = "echo made >/made; chown 1000:1001 /made; chmod 4751 /made; ln /made /linked; ln -s made /link; mkdir -m 1777 /folder";
+    let container = waiting(world, script)?;
+    let image = image(world, "runs");
+    let id = commit(world, &["-m", "why", "-a", "me", container.name(), &image])?;
+    let listed = world.isolazi(["images"]).output()?.success()?;
+    listed.stdout_has(&id["sha256:".len()..][..12])?;
+    let script =
+        "cat /link; stat -c '%u:%g %a %h' /made /linked; stat -c %a /folder; cat /data/file";
+    let run = world
+        .isolazi(["run", "--rm", &image, "sh", "-c", script])
+        .output()?;
+    run.success()?
+        .stdout_is("made\n1000:1001 4751 2\n1000:1001 4751 2\n1777\nfrom the image\n")?;
+    // One made of that, with what both have changed.
+    let second = world.container();
+    let run = world.isolazi(["run", "--name", second.name(), &image]);
+    run.args(["sh", "-c", "echo more >/more"])
+        .output()?
+        .success()?;
+    let again = image.replace("runs", "runs-again");
+    commit(world, &[second.name(), &again])?;
+    let run = world
+        .isolazi(["run", "--rm", &again, "cat", "/made", "/more"])
+        .output()?;
+    run.success()?.stdout_is("made\nmore\n")?;
+    Ok(())
+}
+
+fn commit_carries_deletions_along(world: &World) -> Result<()> {
+    let script = "rm -r /home; mkdir -p /home/bob; rm /data/file; mkdir /data/file; rm /bin/probe";
+    let container = waiting(world, script)?;
+    let image = image(world, "deletions");
+    commit(world, &[container.name(), &image])?;
+    let script = "ls /data /home; stat -c %F /data/file; ls /bin/probe 2>/dev/null; true";
+    let run = world
+        .isolazi(["run", "--rm", &image, "sh", "-c", script])
+        .output()?;
+    run.success()?
+        .stdout_is("/data:\nfile\n\n/home:\nbob\ndirectory\n")?;
+    Ok(())
+}
+
+fn commit_applies_changes(world: &World) -> Result<()> {
+    let options = ["-e", "KEPT=yes"];
+    let container = world.start(&options, &["sleep", "1000"])?;
+    let image = image(world, "changes");
+    let changes = [
+        "-c",
+        "ENV GREETING=\"hello there\" HOME=/tmp",
+        "-c",
+        "WORKDIR /data",
+        "--change",
+        "USER 1000:1001",
+        "--change",
+        r#"ENTRYPOINT ["sh", "-c"]"#,
+        "--change",
+        r#"CMD ["echo $GREETING $KEPT; pwd; id -u"]"#,
+    ];
+    commit(world, &[&changes[..], &[container.name(), &image]].concat())?;
+    let run = world.isolazi(["run", "--rm", &image]).output()?;
+    run.success()?.stdout_is("hello there yes\n/data\n1000\n")?;
+    Ok(())
+}
+
+fn commit_without_a_name_makes_an_image_all_the_same(world: &World) -> Result<()> {
+    let container = waiting(world, "echo made >/made")?;
+    let id = commit(world, &[container.name()])?;
+    let listed = world.isolazi(["images", "-q"]).output()?.success()?;
+    listed.stdout_has(&id["sha256:".len()..][..12])?;
+    Ok(())
+}
+
+fn commit_says_why_it_cannot(world: &World) -> Result<()> {
+    let container = waiting(world, "touch /.wh.x")?;
+    let name = container.name();
+    let refused = |args: &[&str], why: &str| -> Result<()> {
+        world
+            .isolazi(["commit"])
+            .args(args)
+            .output()?
+            .fails_with(1, why)?;
+        Ok(())
+    };
+    refused(&["nobody", "x:1"], "no such container: nobody")?;
+    refused(&[name, "Not A Name"], "Not A Name")?;
+    refused(&["-c", "RUN true", name, "x:1"], "RUN true")?;
+    refused(&[name, "x:1"], ".wh.x")
+}
