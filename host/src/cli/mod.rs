@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use help::{command, complaint};
+pub use help::{command, command_for, complaint};
 pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
 pub use run::{ProcessArgs, RunArgs};
 pub use shell::{CompletionArgs, ManArgs, Shell};

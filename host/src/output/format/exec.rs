@@ -224,7 +224,7 @@ impl<'a> Run<'a> {
         {
             return Ok(heading);
         }
-        let item = functions::call(name, arguments).map_err(|reason| Fault::new(at, reason))?;
+        let item = functions::call(name, &arguments).map_err(|reason| Fault::new(at, reason))?;
         self.pay(at, cost(&item))?;
         Ok(item)
     }
@@ -256,7 +256,7 @@ impl<'a> Run<'a> {
             Base::Nothing => Item::owned(Value::Null),
             Base::Variable(name) => self.variable(name, operand.at)?,
             Base::Function(name) => {
-                let result = functions::call(name, Vec::new());
+                let result = functions::call(name, &[]);
                 result.map_err(|reason| Fault::new(operand.at, reason))?
             }
             Base::Text(text) => Item::Text(text.clone()),

@@ -25,11 +25,13 @@ pub(super) fn exists(name: &str) -> bool {
 }
 
 /// Calls a function that exists; the error says what is wrong with the arguments.
-pub(super) fn call<'a>(name: &str, arguments: Vec<Item<'a>>) -> Result<Item<'a>, String> {
-    match (name, &arguments[..]) {
+pub(super) fn call<'a>(name: &str, arguments: &[Item<'a>]) -> Result<Item<'a>, String> {
+    match (name, arguments) {
         ("json", [value]) => Ok(Item::Text(value.json())),
         ("len", [value]) => len(value),
-        ("index", [first, keys @ ..]) => keys.iter().try_fold(first.clone(), index),
+        ("index", [first, keys @ ..]) => keys
+            .iter()
+            .try_fold(first.clone(), |item, key| index(&item, key)),
         ("slice", [value, bounds @ ..]) if bounds.len() <= 2 => slice(value, bounds),
         ("join", [list, separator]) => join(list, separator),
         ("split", [value, separator]) => split(value, separator),
@@ -79,8 +81,8 @@ fn len<'a>(value: &Item<'_>) -> Result<Item<'a>, String> {
     Ok(Item::owned(length))
 }
 
-fn index<'a>(value: Item<'a>, key: &Item<'a>) -> Result<Item<'a>, String> {
-    let fields = match &value {
+fn index<'a>(value: &Item<'a>, key: &Item<'a>) -> Result<Item<'a>, String> {
+    let fields = match value {
         Item::Labels(labels) => *labels,
         Item::Data(data) => match &**data {
             Value::Array(items) => return element(items, key),
