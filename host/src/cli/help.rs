@@ -159,7 +159,8 @@ fn verb_of(error: &clap::Error) -> String {
     };
     let usage = usage.to_string();
     let words = usage.split_whitespace();
-    // "Usage:" and the program, by whatever name it was called. Options that were given stand between them.
+    // "Usage:" comes first and the program, by whatever name it was called;
+    // options that were given stand between the verbs.
     let verbs = words
         .skip(2)
         .take_while(|word| !word.starts_with(['[', '<']))
