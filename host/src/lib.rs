@@ -68,7 +68,7 @@ pub fn main() -> ExitCode {
 fn parse() -> Result<cli::Cli, ExitCode> {
     let parsed = match commands::answer() {
         Ok(true) => return Err(ExitCode::SUCCESS),
-        Ok(false) => cli::command().try_get_matches(),
+        Ok(false) => cli::command_for(std::env::args_os()).try_get_matches(),
         Err(error) => Err(error),
     };
     parsed

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use isolazi_protocol::{ContainerId, ContainerSpec, ContainerSummary, ErrorCode, WireError};
 
@@ -14,6 +15,8 @@ use crate::rootfs::usage;
 
 /// Folder of the name links, out of the way of the ids.
 const NAMES: &str = ".names";
+/// A folder that is younger may still be in the making.
+const MAKING: Duration = Duration::from_secs(10);
 /// How often a made-up name may collide before something else must be wrong.
 const NAME_ATTEMPTS: usize = 32;
 
@@ -259,7 +262,13 @@ impl ContainerStore {
                 .to_str()
                 .is_some_and(|name| name.parse::<ContainerId>().is_ok());
             let dir = ContainerDir::new(entry.path());
+            // A younger one may be about to be locked by its maker.
+            let is_old = entry
+                .metadata()
+                .and_then(|it| it.modified())
+                .is_ok_and(|then| then.elapsed().is_ok_and(|age| age > MAKING));
             if is_id
+                && is_old
                 && !dir.path().join("config.json").exists()
                 && dir.path().join("lock").exists()
                 && let Ok(Some(_lock)) = dir.lock()
@@ -501,11 +510,20 @@ mod tests {
         let (_folder, store) = store();
         let whole = create(&store, None).unwrap();
         let half = store.create(spec()).unwrap();
-        store.sweep();
-        assert!(half.dir.path().exists(), "its maker still holds the lock");
         let path = half.dir.path().to_owned();
+        let age = || {
+            let then = std::time::SystemTime::now() - 2 * MAKING;
+            fs::File::open(&path).unwrap().set_modified(then).unwrap();
+        };
+        age();
+        store.sweep();
+        assert!(path.exists(), "its maker still holds the lock");
         drop(half.lock);
         drop(whole.lock);
+        fs::write(path.join("made"), "").unwrap();
+        store.sweep();
+        assert!(path.exists(), "it is still being made");
+        age();
         store.sweep();
         assert!(!path.exists());
         assert!(whole.dir.path().exists());

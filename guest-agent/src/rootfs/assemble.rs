@@ -86,7 +86,10 @@ fn mount_in_one_line(layers: &Layers<'_>) -> io::Result<OwnedFd> {
         .map(|layer| open(layer))
         .collect::<Result<_, _>>()?;
     let stacked: Vec<_> = lower.iter().map(by_descriptor).collect();
-    let mut options = format!("lowerdir={},index=off,metacopy=off", stacked.join(":"));
+    let mut options = format!(
+        "lowerdir={},index=off,metacopy=off,redirect_dir=nofollow",
+        stacked.join(":")
+    );
     let changes = layers.changes;
     let changes = changes.map(|(upper, work)| Ok::<_, io::Error>((open(upper)?, open(work)?)));
     let changes = changes.transpose()?;

@@ -18,7 +18,7 @@ pub use containers::{
     UpdateArgs,
 };
 pub use files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, StatsArgs, TopArgs};
-pub use help::{command, complaint};
+pub use help::{command, command_for, complaint};
 pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
 pub use run::{ProcessArgs, RunArgs};
 pub use settings::{PullPolicy, SettingsArgs};

@@ -16,7 +16,11 @@ use crate::sys::mount::{FsContext, MountFlags, attach};
 
 /// Without an index and redirects the upper folder stays an ordinary tree of
 /// changes, whatever the kernel's defaults are.
-const OPTIONS: [(&CStr, &CStr); 2] = [(c"index", c"off"), (c"metacopy", c"off")];
+const OPTIONS: [(&CStr, &CStr); 3] = [
+    (c"index", c"off"),
+    (c"metacopy", c"off"),
+    (c"redirect_dir", c"nofollow"),
+];
 
 /// Mounts the overlay at the plan's mount point.
 pub(super) fn mount(plan: &RootfsPlan) -> Result<Root, LaunchError> {
@@ -92,7 +96,7 @@ fn mount_in_one_line(plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
     let (upper, work) = (open_folder(&plan.upper)?, open_folder(&plan.work)?);
     let lower: Vec<String> = layers.iter().map(by_descriptor).collect();
     let options = format!(
-        "lowerdir={},upperdir={},workdir={},index=off,metacopy=off",
+        "lowerdir={},upperdir={},workdir={},index=off,metacopy=off,redirect_dir=nofollow",
         lower.join(":"),
         by_descriptor(&upper),
         by_descriptor(&work)

@@ -31,7 +31,7 @@ pub(super) fn call<'a>(name: &str, arguments: &[Item<'a>]) -> Result<Item<'a>, S
         ("len", [value]) => len(value),
         ("index", [first, keys @ ..]) => keys
             .iter()
-            .try_fold(first.clone(), |value, key| index(&value, key)),
+            .try_fold(first.clone(), |item, key| index(&item, key)),
         ("slice", [value, bounds @ ..]) if bounds.len() <= 2 => slice(value, bounds),
         ("join", [list, separator]) => join(list, separator),
         ("split", [value, separator]) => split(value, separator),
