@@ -32,6 +32,7 @@ mod error;
 mod id;
 mod message;
 mod transport;
+mod usage;
 
 pub use codec::{
     CodecError, Frame, HEADER_BYTES, MAX_CONTROL_BYTES, MAX_DATA_BYTES, StreamId, decode,
@@ -49,9 +50,10 @@ pub use message::{
     Token,
 };
 pub use transport::{Transport, TransportError};
+pub use usage::{ContainerUsage, DiskUsage, LayerUsage};
 
 /// Version of the wire format. Host and agent must agree exactly.
-pub const GENERATION: u32 = 1;
+pub const GENERATION: u32 = 2;
 
 /// The vsock port on which a guest's agent listens.
 pub const AGENT_VSOCK_PORT: u32 = 1024;

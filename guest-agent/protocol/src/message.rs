@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContainerDetail, ContainerId, ContainerSpec, ContainerSummary, Digest, ExecSpec, WindowSize,
-    WireError,
+    ContainerDetail, ContainerId, ContainerSpec, ContainerSummary, Digest, DiskUsage, ExecSpec,
+    LayerUsage, WindowSize, WireError,
 };
 
 /// A secret that the host gives to the guest at boot and shows in every
@@ -131,6 +131,14 @@ pub enum Request {
     /// Write everything to disk and power the guest off. Answered by
     /// [`Reply::Done`] just before; refused natively.
     Shutdown,
+    /// Remove the unpacked layers that are neither named here nor used by a
+    /// container. Answered by [`Reply::Pruned`].
+    PruneLayers {
+        /// Those of all images; more than once does no harm.
+        keep: Vec<Digest>,
+    },
+    /// What layers and containers take on disk. Answered by [`Reply::DiskUsage`].
+    DiskUsage,
 }
 
 /// What the host says within an attach session, or while it reads a log.
@@ -182,4 +190,8 @@ pub enum Reply {
     Containers(Vec<ContainerSummary>),
     /// One container.
     Container(Box<ContainerDetail>),
+    /// The layers that were removed.
+    Pruned(Vec<LayerUsage>),
+    /// Everything that takes space.
+    DiskUsage(DiskUsage),
 }

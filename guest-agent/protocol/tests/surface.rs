@@ -124,6 +124,10 @@ fn requests() -> Vec<Request> {
             force: true,
         },
         Request::Shutdown,
+        Request::PruneLayers {
+            keep: vec![digest(6)],
+        },
+        Request::DiskUsage,
     ]
 }
 
@@ -159,6 +163,20 @@ fn server_messages() -> Vec<ServerMessage> {
         )),
         Ok(Reply::Container(Box::new(detail))),
         Err(WireError::new(ErrorCode::Internal, "m")),
+        Ok(Reply::Pruned(vec![LayerUsage {
+            diff_id: digest(7),
+            bytes: 10,
+        }])),
+        Ok(Reply::DiskUsage(DiskUsage {
+            layers: vec![LayerUsage {
+                diff_id: digest(8),
+                bytes: 11,
+            }],
+            containers: vec![ContainerUsage {
+                id: id(),
+                bytes: 12,
+            }],
+        })),
     ];
     let events = events.into_iter().map(ServerMessage::Event);
     events

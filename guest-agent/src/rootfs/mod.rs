@@ -3,3 +3,4 @@
 pub mod layers;
 mod remove;
 pub mod unpack;
+pub(crate) mod usage;

@@ -5,12 +5,14 @@
 //!  serve ─► greet ─► dispatch ─┬─► containers   list, inspect, stop, remove
 //!                              ├─► layers       put, missing
 //!                              ├─► logs
+//!                              ├─► prune        unused layers, disk usage
 //!                              └─► run, exec ─► the shim; its answers are relayed unread
 //! ```
 
 mod containers;
 mod layers;
 mod logs;
+mod prune;
 mod sessions;
 
 use std::path::PathBuf;
@@ -186,6 +188,8 @@ where
         Request::Stop { container, timeout } => engine.stop(&container, timeout).await,
         Request::Remove { container, force } => engine.remove(&container, force).await,
         Request::Shutdown => engine.shut_down().await,
+        Request::PruneLayers { keep } => engine.prune_layers(keep).await,
+        Request::DiskUsage => engine.disk_usage().await,
     };
     client.send_message(&ServerMessage::Reply(reply)).await?;
     hang_up(client).await

@@ -16,7 +16,7 @@ use crate::container::plan::{self, PlanInputs};
 use crate::container::{ContainerDir, NewContainer, Record};
 use crate::launch::plan::LaunchPlan;
 use crate::seccomp;
-use crate::server::{Engine, await_departure, io_error};
+use crate::server::{Engine, await_departure, io_error, layers};
 use crate::shim::{self, ShimRequest, ShimStart};
 
 /// Copied at once between a client and a shim.
@@ -124,6 +124,11 @@ impl Engine {
     ) -> Result<(NewContainer, ShimStart), WireError> {
         Self::require_root()?;
         plan::validate(&spec)?;
+        // Until its record names them, nobody else knows that it needs them.
+        let _layers = self
+            .layers
+            .hold()
+            .map_err(|error| layers::to_wire(&error))?;
         let missing = self.layers.missing(&spec.layers);
         if !missing.is_empty() {
             return Err(WireError::new(
