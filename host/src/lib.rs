@@ -11,6 +11,7 @@
 
 pub mod cli;
 mod commands;
+pub mod config;
 pub mod connection;
 pub mod engine;
 pub mod image;

@@ -1,11 +1,16 @@
 //! The command line as clap sees it: types and help texts, nothing else.
 
+mod images;
 mod run;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use images::{
+    HistoryArgs, ImageCommand, ImageInspectArgs, ImagePruneArgs, ImportArgs, LoadArgs, LoginArgs,
+    LogoutArgs, PruneArgs, PushArgs, RmiArgs, SaveArgs, SystemCommand, SystemPruneArgs, TagArgs,
+};
 pub use run::{ProcessArgs, RunArgs};
 
 /// Run OCI containers, on this host's kernel or in a minimal virtual machine.
@@ -61,7 +66,7 @@ pub enum Command {
     Stop(StopArgs),
     /// Remove containers
     Rm(RmArgs),
-    /// Display container details as JSON
+    /// Display details of containers or images as JSON
     Inspect(InspectArgs),
     /// Pull an image from a registry
     Pull(PullArgs),
@@ -72,6 +77,32 @@ pub enum Command {
     Vm(VmCommand),
     /// Print version information
     Version,
+    /// Remove images
+    Rmi(RmiArgs),
+    /// Give an image a further name
+    Tag(TagArgs),
+    /// Show how an image was made
+    History(HistoryArgs),
+    /// Manage images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Write images to a tar archive
+    Save(SaveArgs),
+    /// Read images from a tar archive
+    Load(LoadArgs),
+    /// Make an image of a root file system
+    Import(ImportArgs),
+    /// Push an image to its registry
+    Push(PushArgs),
+    /// Log in to a registry
+    Login(LoginArgs),
+    /// Log out of a registry
+    Logout(LogoutArgs),
+    /// Remove stopped containers and unused images
+    Prune(PruneArgs),
+    /// Manage disk space
+    #[command(subcommand)]
+    System(SystemCommand),
 }
 
 /// `isolazi exec`.
@@ -133,9 +164,21 @@ pub struct RmArgs {
 /// `isolazi inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
+    /// Look among these only, instead of containers first
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
+    pub kind: Option<InspectKind>,
     /// Ids, starts of ids, or names
     #[arg(required = true)]
     pub containers: Vec<String>,
+}
+
+/// What `inspect` looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum InspectKind {
+    /// Containers only
+    Container,
+    /// Images only
+    Image,
 }
 
 /// `isolazi pull`.

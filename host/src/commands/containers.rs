@@ -1,13 +1,10 @@
-//! `isolazi stop`, `rm` and `inspect`: one request for each container named.
+//! `isolazi stop` and `rm`: one request for each container named.
 
-use anyhow::{Result, bail};
-use isolazi_protocol::{Reply, Request};
-use serde_json::Value;
+use anyhow::Result;
+use isolazi_protocol::Request;
 
-use crate::cli::{InspectArgs, RmArgs, StopArgs};
+use crate::cli::{RmArgs, StopArgs};
 use crate::commands::{Context, FAILURE};
-use crate::engine::Engine;
-use crate::inspect;
 use crate::output;
 
 pub(super) async fn stop(context: &Context, args: &StopArgs) -> Result<u8> {
@@ -44,31 +41,4 @@ async fn for_each(
         }
     }
     Ok(status)
-}
-
-pub(super) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8> {
-    let engine = context.engine()?;
-    let mut details = Vec::new();
-    let mut status = 0;
-    for container in &args.containers {
-        match detail(context, &engine, container).await {
-            Ok(detail) => details.push(detail),
-            Err(error) => {
-                output::failure(&format!("{error:#}"));
-                status = FAILURE;
-            }
-        }
-    }
-    output::result(serde_json::to_string_pretty(&details)?);
-    Ok(status)
-}
-
-async fn detail(context: &Context, engine: &Engine, container: &str) -> Result<Value> {
-    let request = Request::Inspect {
-        container: container.to_owned(),
-    };
-    match engine.ask(&request).await? {
-        Reply::Container(detail) => Ok(inspect::container(&detail, context.isolation())),
-        _ => bail!("the agent did not describe container {container}"),
-    }
 }

@@ -39,7 +39,7 @@ pub(super) fn images(context: &Context, args: &ImagesArgs) -> Result<()> {
 }
 
 /// Bytes in decimal units with three digits, as Docker prints them.
-fn human_size(bytes: u64) -> String {
+pub(super) fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut value = bytes as f64;
     let mut unit = 0;

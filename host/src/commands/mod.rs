@@ -1,14 +1,25 @@
 //! The verbs, one a file. Each takes its parsed arguments and the [`Context`],
 //! and returns the exit status.
 
+mod archive;
 mod containers;
+mod df;
+mod engines;
 mod exec;
+mod history;
+mod image;
 mod images;
+mod inspect;
+mod login;
 mod logs;
+mod prune;
 mod ps;
 mod pull;
+mod push;
+mod rmi;
 mod run;
 mod setup;
+mod tag;
 mod version;
 mod vm;
 
@@ -18,10 +29,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow};
 use isolazi_protocol::{ErrorCode, Isolation};
 
-use crate::cli::{Cli, Command, GlobalArgs};
+use crate::cli::{Cli, Command, GlobalArgs, ImageCommand, SystemCommand};
+use crate::config::Config;
 use crate::connection::ConversationError;
 use crate::engine::{Engine, EngineError};
-use crate::image::ImageStore;
+use crate::image::{ImageStore, NetworkOptions};
 use crate::machine;
 use crate::paths::Paths;
 
@@ -55,11 +67,22 @@ impl Context {
         Ok(Engine::new(machine))
     }
 
+    /// This host's own, whatever the user chose.
+    fn native_engine(&self) -> Result<Engine> {
+        Ok(Engine::new(native(&self.paths)?))
+    }
+
     fn isolation(&self) -> Isolation {
         match self.vm {
             true => Isolation::Vm,
             false => Isolation::Process,
         }
+    }
+
+    /// How registries are talked to, by the user's settings.
+    fn network(&self) -> Result<NetworkOptions> {
+        let config = Config::read(&self.paths.config())?;
+        Ok(config.network(&self.insecure_registries)?)
     }
 
     fn images(&self) -> Result<ImageStore> {
@@ -100,7 +123,7 @@ pub(crate) async fn dispatch(cli: Cli) -> (u8, Result<u8>) {
 }
 
 async fn carry_out(context: Context, command: Command) -> Result<u8> {
-    if context.vm && matches!(command, Command::Run(_) | Command::Pull(_)) {
+    if context.vm && wants_machine(&command) {
         setup::ensure_appliance(&context.paths).await?;
     }
     match command {
@@ -110,20 +133,43 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Logs(args) => return logs::logs(&context, &args).await,
         Command::Stop(args) => return containers::stop(&context, &args).await,
         Command::Rm(args) => return containers::rm(&context, &args).await,
-        Command::Inspect(args) => return containers::inspect(&context, &args).await,
+        Command::Inspect(args) => return inspect::inspect(&context, &args).await,
         Command::Pull(args) => pull::pull(&context, &args).await?,
         Command::Images(args) => images::images(&context, &args)?,
         Command::Vm(command) => vm::vm(&context, command).await?,
         Command::Version => version::version(),
+        Command::Rmi(args) => return rmi::rmi(&context, &args).await,
+        Command::Tag(args) => tag::tag(&context, &args)?,
+        Command::History(args) => history::history(&context, &args)?,
+        Command::Image(command) => return image::image(context, command).await,
+        Command::Save(args) => archive::save(&context, &args)?,
+        Command::Load(args) => archive::load(&context, &args)?,
+        Command::Import(args) => archive::import(&context, &args)?,
+        Command::Push(args) => push::push(&context, &args).await?,
+        Command::Login(args) => login::login(&context, &args).await?,
+        Command::Logout(args) => login::logout(&args).await?,
+        Command::Prune(args) => return prune::prune(&context, args).await,
+        Command::System(SystemCommand::Df) => df::df(&context).await?,
+        Command::System(SystemCommand::Prune(args)) => return prune::system(&context, args).await,
     }
     Ok(0)
+}
+
+/// Whether the command is the first that a fresh machine may be asked for.
+fn wants_machine(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Run(_) | Command::Pull(_) | Command::Image(ImageCommand::Pull(_))
+    )
 }
 
 /// A runtime that suits the command: pulling keeps several processors busy,
 /// everything else is one conversation.
 pub(crate) fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = match command {
-        Command::Pull(_) | Command::Run(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Pull(_) | Command::Run(_) | Command::Push(_) | Command::Image(_) => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     builder.enable_all().build()

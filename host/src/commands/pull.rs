@@ -8,8 +8,8 @@ use crate::cli::PullArgs;
 use crate::commands::Context;
 use crate::engine::Engine;
 use crate::image::{
-    self, Image, ImageStore, NetworkOptions, NoProgress, Platform, Progress, PullOptions,
-    Reference, stderr_progress,
+    self, Image, ImageStore, NoProgress, Platform, Progress, PullOptions, Reference,
+    stderr_progress,
 };
 use crate::output;
 
@@ -78,7 +78,7 @@ pub(super) async fn push(context: &Context, engine: &Engine, image: &Image) -> R
     .with_context(|| format!("cannot unpack image {}", image.reference))
 }
 
-fn platform(wanted: Option<&str>) -> Result<Platform> {
+pub(super) fn platform(wanted: Option<&str>) -> Result<Platform> {
     Ok(wanted
         .map(str::parse)
         .transpose()?
@@ -113,10 +113,7 @@ async fn fetch(
 ) -> Result<Image> {
     let options = PullOptions {
         platform,
-        network: NetworkOptions {
-            insecure: context.insecure_registries.clone(),
-            ..NetworkOptions::default()
-        },
+        network: context.network()?,
     };
     let sink = Arc::new(engine.clone());
     Ok(image::pull(&context.images()?, reference, &options, sink, progress).await?)

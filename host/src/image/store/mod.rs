@@ -11,10 +11,14 @@
 //! ```
 //!
 //! Nothing is ever changed in place, so readers need no lock: an entry is
-//! written last, when all that it leads to is on disk.
+//! written last, when all that it leads to is on disk. Removing what nothing
+//! leads to is another matter, see `lock`.
 
 mod blob;
+mod collect;
 mod files;
+mod find;
+mod lock;
 mod names;
 
 use std::fs;
@@ -31,6 +35,10 @@ use super::platform::Platform;
 use super::reference::Reference;
 
 pub(crate) use blob::{Begin, Leftover, Partial, Piece, digest_of, read_ahead};
+pub use collect::Unused;
+pub(crate) use files::sync_parent;
+pub use find::Found;
+pub use lock::Alone;
 
 /// Temporary files that [`files::write_atomically`] may leave when killed.
 const SCRATCH_SUFFIX: &str = ".tmp";
@@ -192,6 +200,40 @@ impl ImageStore {
             .map_err(|error| ImageError::io("write", &path, error.into()))?;
         files::write_atomically(&self.scratch(), &path, &text)?;
         Ok(image)
+    }
+
+    /// How long a blob is.
+    pub(crate) fn blob_size(&self, digest: &Digest) -> Result<u64, ImageError> {
+        let found = fs::metadata(self.blob_path(digest));
+        found
+            .map(|it| it.len())
+            .map_err(|_| damaged("blob", digest))
+    }
+
+    /// How an index would list an image.
+    pub(crate) fn descriptor(&self, image: &Image) -> Result<Descriptor, ImageError> {
+        let (manifest, size) = self.manifest(&image.manifest_digest)?;
+        Ok(Descriptor {
+            media_type: manifest.media_type.to_owned(),
+            digest: image.manifest_digest.clone(),
+            size,
+            platform: image.platform.clone(),
+        })
+    }
+
+    /// A temporary file that can become a blob by a rename.
+    pub(crate) fn scratch_file(&self) -> Result<tempfile::NamedTempFile, ImageError> {
+        let scratch = self.scratch();
+        tempfile::Builder::new()
+            .suffix(SCRATCH_SUFFIX)
+            .tempfile_in(&scratch)
+            .map_err(|error| ImageError::io("create a file in", &scratch, error))
+    }
+
+    /// Gives an image that is in the store a further name.
+    pub fn add_name(&self, reference: &Reference, manifest: &Digest) -> Result<Image, ImageError> {
+        let _hold = self.hold()?;
+        self.tag(reference, manifest)
     }
 
     /// A small blob, verified.
