@@ -24,7 +24,10 @@ pub(super) fn images(context: &Context, args: &ImagesArgs) -> Result<()> {
     let mut table = Table::new(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
     for image in images {
         table.row([
-            image.reference.familiar_name(),
+            match image.reference.is_unnamed() {
+                true => "<none>".to_owned(),
+                false => image.reference.familiar_name(),
+            },
             image.reference.tag().unwrap_or("<none>").to_owned(),
             image.config_digest.hex()[..SHORT].to_owned(),
             image.created.map_or_else(

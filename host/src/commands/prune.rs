@@ -149,7 +149,7 @@ async fn unused_images(context: &Context, named: bool) -> Result<u64> {
     let layers = engines::prune_layers(&engines, &store).await?;
     if !removal.untagged.is_empty() {
         output::result("Deleted Images:");
-        for name in &removal.untagged {
+        for name in removal.untagged.iter().filter(|it| !it.is_unnamed()) {
             output::result(format!("untagged: {name}"));
         }
         for id in &removal.deleted {

@@ -39,7 +39,11 @@ pub(super) async fn obtain(
     name: &str,
     wanted: Option<&str>,
 ) -> Result<Image> {
-    let reference: Reference = name.parse()?;
+    let reference: Reference = match (name.parse(), by_id(&context.images()?, name)?) {
+        (Ok(reference), None) => reference,
+        (_, Some(image)) => return Ok(image),
+        (Err(error), None) => return Err(error.into()),
+    };
     if let Some(image) = embedded(context, name, wanted)? {
         return Ok(image);
     }
@@ -56,6 +60,20 @@ pub(super) async fn obtain(
     }
     output::progress(format!("Unable to find image '{reference}' locally"));
     fetch(context, engine, &reference, platform, stderr_progress()).await
+}
+
+/// The stored image whose id starts like this, where no image has it as its name.
+fn by_id(store: &ImageStore, word: &str) -> Result<Option<Image>> {
+    let digits = word.strip_prefix("sha256:").unwrap_or(word);
+    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(None);
+    }
+    match store.find(word) {
+        Ok(found) if found.by_id => Ok(Some(found.image().clone())),
+        Err(error @ image::ImageError::AmbiguousId(_)) => Err(error.into()),
+        // Names are looked for by those who can mend what is damaged.
+        _ => Ok(None),
+    }
 }
 
 /// The image that this program brings along, where `name` means one and it

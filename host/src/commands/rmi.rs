@@ -44,7 +44,7 @@ fn remove(store: &ImageStore, word: &str, uses: &[Use], force: bool) -> Result<(
     let before = store.list()?.images;
     let names = image::removal(&before, &found, uses, force)?;
     for name in names {
-        if store.untag(&name)? {
+        if store.untag(&name)? && !name.is_unnamed() {
             output::result(format!("Untagged: {name}"));
         }
     }

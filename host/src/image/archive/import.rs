@@ -60,9 +60,10 @@ pub fn import(
     layer.commit()?;
     store.add_blob(&config)?;
     let digest = store.add_blob(manifest.to_string().as_bytes())?;
-    let unnamed = || Reference::unnamed(&digest);
-    let reference = options.reference.clone().unwrap_or_else(unnamed);
-    Ok(store.tag(&reference, &digest)?)
+    Ok(match &options.reference {
+        Some(reference) => store.tag_named(reference, &digest)?,
+        None => store.keep_unnamed(&digest)?,
+    })
 }
 
 /// The digest of the layer once it is decompressed; an error where that is not

@@ -402,10 +402,14 @@ impl Plan {
             }
         }
         let manifest = store.add_blob(&self.bytes)?;
-        let image = store.tag(&self.name(), &manifest)?;
-        for name in self.names.iter().skip(1) {
-            store.tag(name, &manifest)?;
+        let mut image = None;
+        for name in &self.names {
+            image = Some(store.tag_named(name, &manifest)?);
         }
+        let image = match image {
+            Some(image) => image,
+            None => store.keep_unnamed(&manifest)?,
+        };
         Ok(Loaded {
             image,
             names: self.names,

@@ -114,6 +114,8 @@ pub(crate) struct Registry {
     repository: String,
     /// Where plain http is good enough it is tried first.
     tls: AtomicBool,
+    /// It has answered, so there is no doubt left about TLS.
+    settled: AtomicBool,
     client: Client,
     network: NetworkOptions,
     access: Access,
@@ -164,6 +166,7 @@ impl Registry {
             host: host.to_owned(),
             repository: reference.repository().to_owned(),
             tls: AtomicBool::new(!plain),
+            settled: AtomicBool::new(!plain),
             client: client(name, plain, network)?,
             network: network.clone(),
             access,
@@ -248,6 +251,7 @@ impl Registry {
         if response.status() == StatusCode::BAD_REQUEST && self.turns_to_tls(&mut response).await {
             response = self.send(request, token.clone()).await?;
         }
+        self.settled.store(true, Ordering::Relaxed);
         if response.status() == StatusCode::UNAUTHORIZED {
             let challenge = Challenge::of(&response);
             let fresh = self.login(token, challenge.as_ref()).await?;
@@ -259,7 +263,7 @@ impl Registry {
     /// Whether the answer to a plain request is a web server's hint that it
     /// wants TLS (Go's and nginx's both name HTTPS); it gets that from now on.
     async fn turns_to_tls(&self, response: &mut Response) -> bool {
-        if self.tls.load(Ordering::Relaxed) {
+        if self.settled.load(Ordering::Relaxed) {
             return false;
         }
         let page = self.read(response, MAX_ERROR_PAGE).await;
@@ -268,6 +272,7 @@ impl Registry {
         if hinted {
             self.tls.store(true, Ordering::Relaxed);
         }
+        self.settled.store(true, Ordering::Relaxed);
         hinted
     }
 

@@ -233,7 +233,27 @@ impl ImageStore {
     /// Gives an image that is in the store a further name.
     pub fn add_name(&self, reference: &Reference, manifest: &Digest) -> Result<Image, ImageError> {
         let _hold = self.hold()?;
-        self.tag(reference, manifest)
+        self.tag_named(reference, manifest)
+    }
+
+    /// Gives an image a name, in place of the stand-in that it has without one.
+    pub(crate) fn tag_named(
+        &self,
+        reference: &Reference,
+        manifest: &Digest,
+    ) -> Result<Image, ImageError> {
+        let image = self.tag(reference, manifest)?;
+        self.untag(&Reference::unnamed(manifest))?;
+        Ok(image)
+    }
+
+    /// Keeps an image that has no name, unless it has one already.
+    pub(crate) fn keep_unnamed(&self, manifest: &Digest) -> Result<Image, ImageError> {
+        let mut known = self.list()?.images.into_iter();
+        match known.find(|image| image.manifest_digest == *manifest) {
+            Some(image) => Ok(image),
+            None => self.tag(&Reference::unnamed(manifest), manifest),
+        }
     }
 
     /// A small blob, verified.
