@@ -118,7 +118,7 @@ async fn nothing_goes_while_an_image_is_being_pulled() {
         .unwrap()
         .unwrap();
     assert_eq!(home.store.collect(&alone).unwrap().len(), 1);
-    assert!(home.store.discard_interrupted(&alone).unwrap() > 0);
+    home.store.discard_interrupted(&alone).unwrap();
     assert_eq!(home.partials(), Vec::<String>::new());
     drop(alone);
     server.behave();

@@ -5,6 +5,7 @@ mod errors;
 mod exec;
 mod hostile;
 mod images;
+mod imagestore;
 mod isolation;
 mod leftovers;
 mod lifecycle;
@@ -50,6 +51,7 @@ pub(crate) fn all() -> Vec<Case> {
         hostile::all(),
         vm::all(),
         leftovers::all(),
+        imagestore::all(),
     ]
     .concat()
 }
