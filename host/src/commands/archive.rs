@@ -24,7 +24,8 @@ pub(super) fn save(context: &Context, args: &SaveArgs) -> Result<()> {
                 "an archive is no sight for a terminal; name a file with -o or redirect the output"
             );
         }
-        return Ok(image::save(&store, &selections, stdout)?);
+        let buffered = BufWriter::with_capacity(BUFFER, stdout);
+        return Ok(image::save(&store, &selections, buffered)?);
     };
     if path.exists() && !path.is_file() {
         // A device or a pipe.

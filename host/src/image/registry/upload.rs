@@ -77,7 +77,7 @@ impl Registry {
         }
         let response = tokio::select! {
             response = request.send() => response.map_err(|it| Fault::of(&it).into_error(&self.name))?,
-            () = self.standstill(&sent) => return Err(stalled(&self.name, self.network.stall_timeout)),
+            () = self.standstill(&sent, size) => return Err(stalled(&self.name, self.network.stall_timeout)),
         };
         match response.status() {
             // Some registries answer so although nothing was created yet.
@@ -90,7 +90,7 @@ impl Registry {
     }
 
     /// Ends when nothing more has been sent for too long.
-    async fn standstill(&self, sent: &AtomicU64) {
+    async fn standstill(&self, sent: &AtomicU64, size: u64) {
         let mut before = u64::MAX;
         loop {
             let now = sent.load(Ordering::Relaxed);
@@ -98,7 +98,12 @@ impl Registry {
                 return;
             }
             before = now;
-            tokio::time::sleep(self.network.stall_timeout).await;
+            // With all of it the registry may have some work to do.
+            tokio::time::sleep(match now >= size {
+                true => COMMIT_PATIENCE,
+                false => self.network.stall_timeout,
+            })
+            .await;
         }
     }
 
