@@ -5,8 +5,9 @@ use reqwest::{Method, StatusCode};
 use super::super::credentials::Credential;
 use super::super::error::ImageError;
 use super::super::reference::Reference;
+use super::request::{Request, Target};
 use super::token::Challenge;
-use super::{Access, NetworkOptions, Registry, Request, Target};
+use super::{Access, NetworkOptions, Registry};
 
 /// Shows `credential` to `registry`. A registry that asks nobody for a name
 /// takes any.

@@ -9,6 +9,7 @@ mod auth;
 mod authorities;
 mod fault;
 mod login;
+mod request;
 mod token;
 mod upload;
 
@@ -28,6 +29,7 @@ use super::error::{ImageError, escape};
 use super::manifest::{self, MAX_MANIFEST_BYTES};
 use super::reference::{DEFAULT_REGISTRY, Reference, host_of, is_loopback};
 use fault::Fault;
+use request::{Request, Target};
 use token::Challenge;
 
 pub use authorities::{Authorities, AuthorityError};
@@ -367,54 +369,6 @@ impl Registry {
             bytes.extend_from_slice(&chunk);
         }
         Ok(Some(bytes))
-    }
-}
-
-/// A request to the registry, which may have to be sent again.
-#[derive(Debug)]
-struct Request<'a> {
-    method: Method,
-    target: Target<'a>,
-    headers: HeaderMap,
-    body: Bytes,
-    /// Until the answer begins, where it is not the usual.
-    patience: Option<Duration>,
-}
-
-/// Where it goes.
-#[derive(Debug)]
-enum Target<'a> {
-    /// Below the repository.
-    Path(&'a str),
-    /// `/v2/`
-    Root,
-    /// Where the registry said.
-    Location(&'a Url),
-}
-
-impl<'a> Request<'a> {
-    fn new(method: Method, path: &'a str) -> Self {
-        Self::to(method, Target::Path(path))
-    }
-
-    fn to(method: Method, target: Target<'a>) -> Self {
-        Self {
-            method,
-            target,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            patience: None,
-        }
-    }
-}
-
-impl Target<'_> {
-    /// Whether it is the registry itself, by scheme, host and port.
-    fn is_at(&self, base: &str) -> bool {
-        match self {
-            Self::Path(_) | Self::Root => true,
-            Self::Location(url) => Url::parse(base).is_ok_and(|base| base.origin() == url.origin()),
-        }
     }
 }
 

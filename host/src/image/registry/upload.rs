@@ -21,7 +21,8 @@ use tokio::sync::mpsc;
 
 use super::super::error::{ImageError, escape};
 use super::fault::Fault;
-use super::{MAX_ERROR_PAGE, Purpose, Registry, Request, Target, ascii, stalled};
+use super::request::{Request, Target};
+use super::{MAX_ERROR_PAGE, Purpose, Registry, ascii, stalled};
 
 /// A registry may read a whole blob again before it believes its digest.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(600);

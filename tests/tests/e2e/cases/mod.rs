@@ -11,6 +11,7 @@ mod leftovers;
 mod lifecycle;
 mod mode;
 mod platform;
+mod registries;
 mod run;
 mod signals;
 mod streams;
@@ -52,6 +53,7 @@ pub(crate) fn all() -> Vec<Case> {
         vm::all(),
         leftovers::all(),
         imagestore::all(),
+        registries::all(),
     ]
     .concat()
 }
