@@ -148,6 +148,17 @@ fn a_login_opens_a_registry(world: &World) -> Result<()> {
         .fails_with(1, "needs a login")?;
     let again = guarded.isolazi(&["logout", &address]).output()?.success()?;
     again.stdout_has("Not logged in")?;
+    let mut terminal = guarded.isolazi(&["login", &address]).on_terminal(24, 80)?;
+    terminal.wait_for("Username: ")?;
+    terminal.type_in("me\n")?;
+    terminal.wait_for("Password: ")?;
+    terminal.type_in("hunter2\n")?;
+    terminal.wait_for("Login Succeeded")?;
+    ensure!(terminal.wait()?.success(), "{}", terminal.shown());
+    ensure!(
+        !terminal.shown().contains("hunter2"),
+        "what is typed must not show"
+    );
     for bad in [&["login", "-u", "me"][..], &["login", "--password-stdin"]] {
         let refused = guarded.isolazi(bad).output()?;
         refused.fails_with(1, "-u")?;
