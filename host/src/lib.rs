@@ -11,6 +11,7 @@
 
 pub mod cli;
 mod commands;
+pub mod config;
 pub mod connection;
 pub mod copy;
 pub mod detach;

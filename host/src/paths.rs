@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ~/.isolazi/                     --root DIR or ISOLAZI_HOME moves it
+//! ├── config.toml                 the user's settings
 //! ├── images/
 //! │   ├── blobs/sha256/<hex>      content-addressed, as pulled
 //! │   └── manifests/<registry>/<repository>/<tag>.json
@@ -32,6 +33,11 @@ impl Paths {
     /// The data root itself.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The user's settings.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
     }
 
     /// Blobs and manifests.

@@ -10,13 +10,13 @@ pub fn is_interactive() -> bool {
 }
 
 #[cfg(unix)]
-pub use unix::{RawMode, Signalled, Signals, size};
+pub use unix::{NoEcho, RawMode, Signalled, Signals, size};
 
 #[cfg(unix)]
 mod unix {
     use std::io::{self, IsTerminal};
 
-    use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+    use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
     use tokio::signal::unix::{Signal, SignalKind, signal};
 
     use super::WindowSize;
@@ -50,6 +50,34 @@ mod unix {
     }
 
     impl Drop for RawMode {
+        fn drop(&mut self) {
+            // A terminal that is gone needs no restoring.
+            let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.before);
+        }
+    }
+
+    /// For as long as this value lives, what is typed does not show.
+    #[derive(Debug)]
+    pub struct NoEcho {
+        before: Termios,
+    }
+
+    impl NoEcho {
+        /// Turns the echo off; `None` where standard input is no terminal.
+        pub fn enter() -> io::Result<Option<Self>> {
+            let stdin = io::stdin();
+            if !stdin.is_terminal() {
+                return Ok(None);
+            }
+            let before = tcgetattr(&stdin)?;
+            let mut quiet = before.clone();
+            quiet.local_flags.remove(LocalFlags::ECHO);
+            tcsetattr(&stdin, SetArg::TCSAFLUSH, &quiet)?;
+            Ok(Some(Self { before }))
+        }
+    }
+
+    impl Drop for NoEcho {
         fn drop(&mut self) {
             // A terminal that is gone needs no restoring.
             let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.before);

@@ -21,10 +21,25 @@ pub struct Registry {
 impl Registry {
     /// Starts one that keeps its images below `storage` and its configuration and log in `folder`.
     pub fn start(storage: &Path, folder: &Path) -> Result<Self> {
+        Self::start_with(storage, folder, "")
+    }
+
+    /// One that demands a name and a password; `users` are lines as htpasswd writes them.
+    pub fn start_guarded(storage: &Path, folder: &Path, users: &str) -> Result<Self> {
+        let file = folder.join("htpasswd");
+        fs::write(&file, users)?;
+        let auth = format!(
+            "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
+            file.display()
+        );
+        Self::start_with(storage, folder, &auth)
+    }
+
+    fn start_with(storage: &Path, folder: &Path, more: &str) -> Result<Self> {
         let address = free_address()?;
         let config = folder.join("registry.yml");
         let log = folder.join("registry.log");
-        fs::write(&config, configuration(storage, address))?;
+        fs::write(&config, configuration(storage, address) + more)?;
         let child = Command::new("docker-registry")
             .arg("serve")
             .arg(&config)

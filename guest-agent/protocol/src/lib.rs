@@ -34,6 +34,7 @@ mod inside;
 mod message;
 mod options;
 mod transport;
+mod usage;
 
 pub use codec::{
     CodecError, Frame, HEADER_BYTES, MAX_CONTROL_BYTES, MAX_DATA_BYTES, StreamId, decode,
@@ -56,6 +57,7 @@ pub use options::{
     VolumeMount,
 };
 pub use transport::{Transport, TransportError};
+pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
 
 /// Version of the wire format. Host and agent must agree exactly.
 pub const GENERATION: u32 = 2;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BindSource, ContainerDetail, ContainerId, ContainerSpec, ContainerSummary, ContainerUsage,
-    Content, Digest, ExecSpec, PathInfo, ProcessInfo, RestartPolicy, VolumeDetail, WindowSize,
-    WireError,
+    Content, Digest, DiskUsage, ExecSpec, LayerUsage, PathInfo, ProcessInfo, RestartPolicy,
+    VolumeDetail, WindowSize, WireError,
 };
 
 /// A secret that the host gives to the guest at boot and shows in every
@@ -262,6 +262,14 @@ pub enum Request {
         /// Without names: those that do not run, too.
         all: bool,
     },
+    /// Remove the unpacked layers that are neither named here nor used by a
+    /// container. Answered by [`Reply::Pruned`].
+    PruneLayers {
+        /// Those of all images; more than once does no harm.
+        keep: Vec<Digest>,
+    },
+    /// What layers and containers take on disk. Answered by [`Reply::DiskUsage`].
+    DiskUsage,
 }
 
 /// Which part of a log is wanted.
@@ -343,4 +351,8 @@ pub enum Reply {
     Processes(Vec<ProcessInfo>),
     /// In the order asked for, or newest first.
     Usage(Vec<ContainerUsage>),
+    /// The layers that were removed.
+    Pruned(Vec<LayerUsage>),
+    /// Everything that takes space.
+    DiskUsage(DiskUsage),
 }

@@ -227,6 +227,10 @@ fn requests() -> Vec<Request> {
             force: true,
         },
         Request::PruneVolumes { all: true },
+        Request::PruneLayers {
+            keep: vec![digest(6)],
+        },
+        Request::DiskUsage,
     ]
     .into_iter()
     .chain(inside_requests())
@@ -373,6 +377,20 @@ fn server_messages() -> Vec<ServerMessage> {
             bytes: 7,
         }),
         Err(WireError::new(ErrorCode::Internal, "m")),
+        Ok(Reply::Pruned(vec![LayerUsage {
+            diff_id: digest(7),
+            bytes: 10,
+        }])),
+        Ok(Reply::DiskUsage(DiskUsage {
+            layers: vec![LayerUsage {
+                diff_id: digest(8),
+                bytes: 11,
+            }],
+            containers: vec![ContainerDiskUsage {
+                id: id(),
+                bytes: 12,
+            }],
+        })),
     ];
     let events = events.into_iter().map(ServerMessage::Event);
     events

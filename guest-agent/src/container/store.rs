@@ -1,5 +1,6 @@
 //! All containers of one engine.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -7,11 +8,14 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use isolazi_protocol::{ContainerId, ContainerSpec, ContainerSummary, ErrorCode, WireError};
+use isolazi_protocol::{
+    ContainerDiskUsage, ContainerId, ContainerSpec, ContainerSummary, Digest, ErrorCode, WireError,
+};
 
 use crate::container::files::{ContainerDir, Record};
 use crate::container::{names, now};
 use crate::rootfs::usage;
+use crate::sys::fs as fs_at;
 
 /// Folder of the name links, out of the way of the ids.
 const NAMES: &str = ".names";
@@ -211,6 +215,40 @@ impl ContainerStore {
     /// How each container was made. One whose files cannot be read is left out.
     pub fn records(&self) -> impl Iterator<Item = Record> {
         self.ids().filter_map(|id| self.dir(&id).record().ok())
+    }
+
+    /// The layers that containers are made of. Fails where one cannot be told,
+    /// rather than leave out what a container stands on.
+    pub fn layers_in_use(&self) -> Result<HashSet<Digest>, StoreError> {
+        let mut layers = HashSet::new();
+        for id in self.ids() {
+            let dir = self.dir(&id);
+            match dir.record() {
+                Ok(record) => layers.extend(record.spec.layers),
+                // Removed in this moment.
+                Err(_) if !dir.path().join("config.json").exists() => {}
+                Err(source) => {
+                    return Err(StoreError::Io {
+                        action: "tell the layers of; remove that container (isolazi rm -f)",
+                        path: id.short().to_owned(),
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(layers)
+    }
+
+    /// What each container's own files take on disk.
+    pub fn usage(&self) -> Vec<ContainerDiskUsage> {
+        let containers = self.ids().filter_map(|id| {
+            let folder = fs_at::open_dir(self.dir(&id).path()).ok()?;
+            Some(ContainerDiskUsage {
+                bytes: usage::of(folder.as_fd()),
+                id,
+            })
+        });
+        containers.collect()
     }
 
     /// Removes an ended container: its processes are gone, its lock is free.
@@ -503,6 +541,18 @@ mod tests {
         fs::write(upper.join("file"), vec![1; 1 << 20]).unwrap();
         assert!(size() >= Some(1 << 20), "{:?}", size());
         assert_eq!(store.list(true)[0].size, None, "only where it is asked for");
+    }
+
+    #[test]
+    fn layers_of_containers_are_known_or_it_is_an_error() {
+        let (_folder, store) = store();
+        let new = create(&store, Some("web")).unwrap();
+        let layers = store.layers_in_use().unwrap();
+        assert_eq!(layers, new.record.spec.layers.into_iter().collect());
+        assert!(store.usage()[0].bytes > 0);
+        fs::write(new.dir.path().join("config.json"), "{").unwrap();
+        let error = store.layers_in_use().unwrap_err();
+        assert!(error.to_string().contains("isolazi rm -f"), "{error}");
     }
 
     #[test]

@@ -4,13 +4,16 @@
 //! layers/
 //! ├── sha256/<hex of the diff-id>/diff    whole, on disk, and never changed again
 //! ├── .tmp-<pid>-<n>/diff                 being unpacked; locked while its maker lives
-//! └── .lock                               held for the moment between making and locking one
+//! ├── .lock                               held for the moment between making and locking one
+//! └── .use                                held while it matters which layers there are, see `prune`
 //! ```
 //!
 //! A layer is unpacked aside, written through to disk, and then renamed, so
 //! that whatever has its final name is complete, also after a power failure.
 //! What a crash leaves behind carries no lock and is removed at the next
 //! [`LayerStore::open`]; the kernel drops the lock of whoever died.
+
+mod prune;
 
 use std::fs::DirBuilder;
 use std::io::{self, Read};
@@ -30,6 +33,8 @@ use crate::sys::fs;
 
 use super::remove::remove_at;
 use super::unpack::{Options, UnpackError, Unpacked, unpack};
+
+pub use prune::LayerHold;
 
 const TEMP_PREFIX: &str = ".tmp-";
 const LOCK: &[u8] = b".lock";

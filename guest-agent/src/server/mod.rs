@@ -7,12 +7,14 @@
 //!                              ├─► logs
 //!                              ├─► visits       read, write, processes, usage
 //!                              ├─► volumes
+//!                              ├─► prune        unused layers, disk usage
 //!                              └─► run, exec ─► the shim; its answers are relayed unread
 //! ```
 
 mod containers;
 mod layers;
 mod logs;
+mod prune;
 mod sessions;
 mod visits;
 mod volumes;
@@ -249,6 +251,8 @@ where
         }
         Request::Processes { container } => engine.processes(&container).await,
         Request::Usage { containers, all } => engine.usage(&containers, all),
+        Request::PruneLayers { keep } => engine.prune_layers(keep).await,
+        Request::DiskUsage => engine.disk_usage().await,
     };
     client.send_message(&ServerMessage::Reply(reply)).await?;
     hang_up(client).await

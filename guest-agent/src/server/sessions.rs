@@ -17,7 +17,7 @@ use crate::container::lifecycle::{Action, Verdict};
 use crate::container::plan::{self, PlanInputs};
 use crate::container::{ContainerDir, NewContainer, Record, hosts_lines};
 use crate::seccomp;
-use crate::server::{Engine, await_departure, io_error};
+use crate::server::{Engine, await_departure, io_error, layers};
 use crate::shim::{self, ShimRequest, ShimStart};
 
 /// Copied at once between a client and a shim.
@@ -208,6 +208,11 @@ impl Engine {
     fn make(&self, mut spec: ContainerSpec) -> Result<NewContainer, WireError> {
         Self::require_root()?;
         plan::validate(&spec)?;
+        // Until its record names them, nobody else knows that it needs them.
+        let _layers = self
+            .layers
+            .hold()
+            .map_err(|error| layers::to_wire(&error))?;
         let missing = self.layers.missing(&spec.layers);
         if !missing.is_empty() {
             return Err(WireError::new(

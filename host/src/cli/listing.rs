@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::InspectKind;
+
 use crate::output::format::{FormatError, Template};
 
 /// `--format`, alike on everything that lists or describes.
@@ -78,6 +80,9 @@ pub struct ImagesArgs {
 /// `isolazi inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
+    /// Look among these only, instead of containers first
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
+    pub kind: Option<InspectKind>,
     /// In which form.
     #[command(flatten)]
     pub format: FormatArgs,

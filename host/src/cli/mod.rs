@@ -3,6 +3,7 @@
 mod containers;
 mod files;
 mod help;
+mod images;
 mod listing;
 mod run;
 mod settings;
@@ -19,6 +20,10 @@ pub use containers::{
 };
 pub use files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, StatsArgs, TopArgs};
 pub use help::{command, command_for, complaint};
+pub use images::{
+    HistoryArgs, ImageCommand, ImageInspectArgs, ImagePruneArgs, ImportArgs, LoadArgs, LoginArgs,
+    LogoutArgs, PruneArgs, PushArgs, RmiArgs, SaveArgs, SystemCommand, SystemPruneArgs, TagArgs,
+};
 pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
 pub use run::{ProcessArgs, RunArgs};
 pub use settings::{PullPolicy, SettingsArgs};
@@ -80,7 +85,7 @@ pub enum Command {
     Stop(StopArgs),
     /// Remove containers
     Rm(RmArgs),
-    /// Display container details as JSON
+    /// Display details of containers or images as JSON
     Inspect(InspectArgs),
     /// Pull an image from a registry
     Pull(PullArgs),
@@ -130,6 +135,32 @@ pub enum Command {
     Stats(StatsArgs),
     /// Make an image of a container's changes
     Commit(CommitArgs),
+    /// Remove images
+    Rmi(RmiArgs),
+    /// Give an image a further name
+    Tag(TagArgs),
+    /// Show how an image was made
+    History(HistoryArgs),
+    /// Manage images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Write images to a tar archive
+    Save(SaveArgs),
+    /// Read images from a tar archive
+    Load(LoadArgs),
+    /// Make an image of a root file system
+    Import(ImportArgs),
+    /// Push an image to its registry
+    Push(PushArgs),
+    /// Log in to a registry
+    Login(LoginArgs),
+    /// Log out of a registry
+    Logout(LogoutArgs),
+    /// Remove stopped containers and unused images
+    Prune(PruneArgs),
+    /// Manage disk space
+    #[command(subcommand)]
+    System(SystemCommand),
 }
 
 /// `isolazi exec`.
@@ -196,6 +227,15 @@ pub struct RmArgs {
     /// Ids, starts of ids, or names
     #[arg(required = true)]
     pub containers: Vec<String>,
+}
+
+/// What `inspect` looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum InspectKind {
+    /// Containers only
+    Container,
+    /// Images only
+    Image,
 }
 
 /// `isolazi pull`.

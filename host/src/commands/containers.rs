@@ -1,13 +1,11 @@
 //! `isolazi stop`, `rm`, `kill` and others: one request for each container named.
 
 use anyhow::{Result, bail};
-use isolazi_protocol::{Event, Reply, Request};
-use serde_json::Value;
+use isolazi_protocol::{Event, Request};
 
-use crate::cli::{InspectArgs, KillArgs, NamedArgs, RenameArgs, RmArgs, StopArgs, UpdateArgs};
+use crate::cli::{KillArgs, NamedArgs, RenameArgs, RmArgs, StopArgs, UpdateArgs};
 use crate::commands::{Context, FAILURE};
 use crate::connection::Incoming;
-use crate::inspect;
 use crate::output;
 
 pub(super) async fn stop(context: &Context, args: &StopArgs) -> Result<u8> {
@@ -134,42 +132,4 @@ where
         }
     }
     Ok(status)
-}
-
-pub(super) async fn inspect(context: &Context, args: &InspectArgs) -> Result<u8> {
-    let template = args.format.template()?;
-    let mut details = Vec::new();
-    let mut status = 0;
-    for container in &args.containers {
-        let described = match (detail(context, container).await, &template) {
-            (Ok(detail), Some(template)) => template
-                .line(&detail)
-                .map(output::result)
-                .map_err(anyhow::Error::from),
-            (Ok(detail), None) => {
-                details.push(detail);
-                Ok(())
-            }
-            (Err(error), _) => Err(error),
-        };
-        if let Err(error) = described {
-            output::failure(&format!("{error:#}"));
-            status = FAILURE;
-        }
-    }
-    if template.is_none() {
-        output::result(output::pretty(&Value::from(details)));
-    }
-    Ok(status)
-}
-
-async fn detail(context: &Context, container: &str) -> Result<Value> {
-    let engine = context.engine_of(container).await?;
-    let request = Request::Inspect {
-        container: container.to_owned(),
-    };
-    match engine.ask(&request).await? {
-        Reply::Container(detail) => Ok(inspect::container(&detail, engine.isolation())),
-        _ => bail!("the agent did not describe container {container}"),
-    }
 }

@@ -77,7 +77,10 @@ fn fields(image: &Image, short: bool) -> Value {
         image.created.map_or_else(|| "N/A".to_owned(), words)
     };
     json!({
-        "Repository": image.reference.familiar_name(),
+        "Repository": match image.reference.is_unnamed() {
+            true => NONE.to_owned(),
+            false => image.reference.familiar_name(),
+        },
         "Tag": image.reference.tag().unwrap_or(NONE),
         "Digest": image.manifest_digest,
         "ID": match short {

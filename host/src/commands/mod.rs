@@ -1,25 +1,36 @@
 //! The verbs, one a file. Each takes its parsed arguments and the [`Context`],
 //! and returns the exit status.
 
+mod archive;
 mod commit;
 mod completion;
 mod containers;
 mod cp;
+mod df;
 mod diff;
+mod engines;
 mod exec;
 mod export;
 mod filter;
+mod history;
+mod image;
 mod images;
+mod inspect;
+mod login;
 mod logs;
 mod man;
 mod places;
+mod prune;
 mod ps;
 mod pull;
+mod push;
 mod read;
+mod rmi;
 mod run;
 mod setup;
 mod start;
 mod stats;
+mod tag;
 mod top;
 mod version;
 mod vm;
@@ -31,10 +42,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow};
 use isolazi_protocol::{ErrorCode, Isolation};
 
-use crate::cli::{Cli, Command, GlobalArgs};
+use crate::cli::{Cli, Command, GlobalArgs, ImageCommand, SystemCommand};
+use crate::config::Config;
 use crate::connection::ConversationError;
 use crate::engine::{Engine, EngineError};
-use crate::image::ImageStore;
+use crate::image::{ImageStore, NetworkOptions};
 use crate::machine;
 use crate::paths::Paths;
 #[cfg(target_os = "linux")]
@@ -106,6 +118,12 @@ impl Context {
         }
     }
 
+    /// How registries are talked to, by the user's settings.
+    fn network(&self) -> Result<NetworkOptions> {
+        let config = Config::read(&self.paths.config())?;
+        Ok(config.network(&self.insecure_registries)?)
+    }
+
     fn images(&self) -> Result<ImageStore> {
         Ok(ImageStore::open(self.paths.images())?)
     }
@@ -148,12 +166,7 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Run(args) | Command::Create(args) => context.in_place(args.life.isolation),
         _ => context,
     };
-    if context.isolation() == Isolation::Vm
-        && matches!(
-            command,
-            Command::Run(_) | Command::Create(_) | Command::Pull(_)
-        )
-    {
+    if context.isolation() == Isolation::Vm && wants_machine(&command) {
         setup::ensure_machine(&context.paths).await?;
     }
     #[cfg(target_os = "linux")]
@@ -165,7 +178,7 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Logs(args) => return logs::logs(&context, &args).await,
         Command::Stop(args) => return containers::stop(&context, &args).await,
         Command::Rm(args) => return containers::rm(&context, &args).await,
-        Command::Inspect(args) => return containers::inspect(&context, &args).await,
+        Command::Inspect(args) => return inspect::inspect(&context, &args).await,
         Command::Pull(args) => pull::pull(&context, &args).await?,
         Command::Images(args) => images::images(&context, &args)?,
         Command::Create(args) => return run::create(&context, &args).await,
@@ -189,6 +202,19 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Top(args) => top::top(&context, &args).await?,
         Command::Stats(args) => stats::stats(&context, &args).await?,
         Command::Commit(args) => commit::commit(&context, &args).await?,
+        Command::Rmi(args) => return rmi::rmi(&context, &args).await,
+        Command::Tag(args) => tag::tag(&context, &args)?,
+        Command::History(args) => history::history(&context, &args)?,
+        Command::Image(command) => return image::image(context, command).await,
+        Command::Save(args) => archive::save(&context, &args)?,
+        Command::Load(args) => archive::load(&context, &args)?,
+        Command::Import(args) => archive::import(&context, &args)?,
+        Command::Push(args) => push::push(&context, &args).await?,
+        Command::Login(args) => login::login(&context, &args).await?,
+        Command::Logout(args) => login::logout(&args).await?,
+        Command::Prune(args) => return prune::prune(&context, args).await,
+        Command::System(SystemCommand::Df) => df::df(&context).await?,
+        Command::System(SystemCommand::Prune(args)) => return prune::system(&context, args).await,
     }
     Ok(0)
 }
@@ -205,13 +231,26 @@ async fn revive_after_boot(context: &Context) -> Result<()> {
     Ok(())
 }
 
+/// Whether the command is the first that a fresh machine may be asked for.
+fn wants_machine(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Run(_)
+            | Command::Create(_)
+            | Command::Pull(_)
+            | Command::Image(ImageCommand::Pull(_))
+    )
+}
+
 /// A runtime that suits the command: pulling keeps several processors busy,
 /// everything else is one conversation.
 pub(crate) fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = match command {
-        Command::Pull(_) | Command::Run(_) | Command::Create(_) => {
-            tokio::runtime::Builder::new_multi_thread()
-        }
+        Command::Pull(_)
+        | Command::Run(_)
+        | Command::Create(_)
+        | Command::Push(_)
+        | Command::Image(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     builder.enable_all().build()

@@ -159,7 +159,7 @@ fn here(isolation: Isolation, containers: Vec<ContainerSummary>) -> impl Iterato
 }
 
 /// All containers of an engine.
-async fn list(engine: &Engine) -> Result<Vec<ContainerSummary>> {
+pub(crate) async fn list(engine: &Engine) -> Result<Vec<ContainerSummary>> {
     let request = Request::List {
         all: true,
         size: false,

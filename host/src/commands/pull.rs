@@ -8,8 +8,8 @@ use crate::cli::{PullArgs, PullPolicy};
 use crate::commands::Context;
 use crate::engine::Engine;
 use crate::image::{
-    self, Image, ImageStore, NetworkOptions, NoProgress, Platform, Progress, PullOptions,
-    Reference, stderr_progress,
+    self, Image, ImageStore, NoProgress, Platform, Progress, PullOptions, Reference,
+    stderr_progress,
 };
 use crate::output;
 
@@ -40,7 +40,11 @@ pub(super) async fn obtain(
     wanted: Option<&str>,
     policy: PullPolicy,
 ) -> Result<Image> {
-    let reference: Reference = name.parse()?;
+    let reference: Reference = match (name.parse(), by_id(&context.images()?, name)?) {
+        (Ok(reference), None) => reference,
+        (_, Some(image)) => return Ok(image),
+        (Err(error), None) => return Err(error.into()),
+    };
     if let Some(image) = embedded(context, name, wanted)? {
         return Ok(image);
     }
@@ -65,6 +69,20 @@ pub(super) async fn obtain(
     fetch(context, engine, &reference, platform, stderr_progress()).await
 }
 
+/// The stored image whose id starts like this, where no image has it as its name.
+fn by_id(store: &ImageStore, word: &str) -> Result<Option<Image>> {
+    let digits = word.strip_prefix("sha256:").unwrap_or(word);
+    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(None);
+    }
+    match store.find(word) {
+        Ok(found) if found.by_id => Ok(Some(found.image().clone())),
+        Err(error @ image::ImageError::AmbiguousId(_)) => Err(error.into()),
+        // Names are looked for by those who can mend what is damaged.
+        _ => Ok(None),
+    }
+}
+
 /// The image that this program brings along, where `name` means one and it
 /// suits the platform.
 fn embedded(context: &Context, name: &str, wanted: Option<&str>) -> Result<Option<Image>> {
@@ -85,7 +103,7 @@ pub(super) async fn push(context: &Context, engine: &Engine, image: &Image) -> R
     .with_context(|| format!("cannot unpack image {}", image.reference))
 }
 
-fn platform(wanted: Option<&str>) -> Result<Platform> {
+pub(super) fn platform(wanted: Option<&str>) -> Result<Platform> {
     Ok(wanted
         .map(str::parse)
         .transpose()?
@@ -120,10 +138,7 @@ async fn fetch(
 ) -> Result<Image> {
     let options = PullOptions {
         platform,
-        network: NetworkOptions {
-            insecure: context.insecure_registries.clone(),
-            ..NetworkOptions::default()
-        },
+        network: context.network()?,
     };
     let sink = Arc::new(engine.clone());
     Ok(image::pull(&context.images()?, reference, &options, sink, progress).await?)

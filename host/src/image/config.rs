@@ -77,10 +77,15 @@ impl ConfigFile {
 
     /// When it was made; `None` where it does not say or the date is nonsense.
     pub(crate) fn created(&self) -> Option<SystemTime> {
-        let date = chrono::DateTime::parse_from_rfc3339(self.created.as_deref()?).ok()?;
-        let seconds = u64::try_from(date.timestamp()).ok()?;
-        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+        rfc3339(self.created.as_deref()?)
     }
+}
+
+/// A date, or `None` where it is nonsense.
+pub(crate) fn rfc3339(text: &str) -> Option<SystemTime> {
+    let date = chrono::DateTime::parse_from_rfc3339(text).ok()?;
+    let seconds = u64::try_from(date.timestamp()).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 /// Go programs write `null` for what is empty.

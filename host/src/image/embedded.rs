@@ -106,6 +106,7 @@ impl Parts {
         {
             return Ok(image);
         }
+        let _hold = store.hold()?;
         store.add_blob(&self.layer)?;
         store.add_blob(&self.config)?;
         let manifest = store.add_blob(&self.manifest)?;

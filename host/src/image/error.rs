@@ -184,6 +184,42 @@ pub enum ImageError {
         #[source]
         source: SinkError,
     },
+    /// The user's login is not good there, or nobody's is needed.
+    #[error(
+        "registry '{registry}' does not let you push '{image}': log in (isolazi login {registry}), or ask for access"
+    )]
+    Denied {
+        /// Which registry.
+        registry: String,
+        /// What was to be pushed.
+        image: String,
+    },
+    /// The registry finds fault with what it is sent.
+    #[error("registry '{registry}' does not take {what} (status {status}): {reason}")]
+    Rejected {
+        /// Which registry.
+        registry: String,
+        /// `layer …`.
+        what: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        reason: String,
+    },
+    /// Wrong name or password.
+    #[error(
+        "registry '{0}' does not accept this user name and password: log in again (isolazi login {0})"
+    )]
+    BadLogin(String),
+    /// The user's logins cannot be read.
+    #[error(transparent)]
+    Credentials(#[from] super::credentials::CredentialError),
+    /// Neither a name nor an id of the store.
+    #[error("no such image: {0}; isolazi images lists them")]
+    NoSuchImage(String),
+    /// The start of several ids.
+    #[error("'{0}' is the start of several image ids; give more of it")]
+    AmbiguousId(String),
     /// No space left.
     #[error("the disk that holds '{}' is full: free some space and try again", .0.display())]
     DiskFull(PathBuf),
@@ -237,6 +273,14 @@ impl ImageError {
             Self::Status { status, .. } => *status >= 500,
             _ => false,
         }
+    }
+
+    /// Whether another registry might have done better.
+    pub(crate) fn is_the_registrys(&self) -> bool {
+        !matches!(
+            self,
+            Self::Engine { .. } | Self::Sink { .. } | Self::DiskFull(_) | Self::Io { .. }
+        )
     }
 
     /// Whether what has arrived so far is worth keeping for the next pull.

@@ -36,7 +36,14 @@ pub enum ProgressEvent<'a> {
         /// What went wrong, in one line.
         reason: &'a str,
     },
-    /// A layer is verified, stored and unpacked.
+    /// A blob's bytes begin to leave for a registry.
+    Sending {
+        /// The blob.
+        digest: &'a Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A layer is verified, stored and unpacked, or sent.
     Done(&'a Digest),
     /// The image is complete and has its name.
     Complete {

@@ -26,6 +26,8 @@ pub const DEFAULT_REGISTRY: &str = "docker.io";
 /// The tag of names that give neither tag nor digest.
 const DEFAULT_TAG: &str = "latest";
 const OFFICIAL: &str = "library";
+/// Repository of images without a name.
+const UNNAMED: &str = "unnamed";
 /// Most characters of registry and repository together.
 const MAX_NAME: usize = 255;
 const MAX_TAG: usize = 128;
@@ -155,6 +157,35 @@ impl Reference {
     /// is only a remark.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
+    }
+
+    /// Whether both name images of one repository.
+    pub fn is_same_repository(&self, other: &Self) -> bool {
+        self.registry == other.registry && self.repository == other.repository
+    }
+
+    /// The repository with a digest in place of tag and digest.
+    pub fn pinned(&self, digest: &Digest) -> Self {
+        Self {
+            tag: None,
+            digest: Some(digest.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// The name of an image that was given none: its digest on this computer.
+    pub fn unnamed(digest: &Digest) -> Self {
+        Self {
+            registry: "localhost".to_owned(),
+            repository: UNNAMED.to_owned(),
+            tag: None,
+            digest: Some(digest.clone()),
+        }
+    }
+
+    /// Whether it is one of [`Reference::unnamed`].
+    pub fn is_unnamed(&self) -> bool {
+        self.registry == "localhost" && self.repository == UNNAMED && self.tag.is_none()
     }
 
     /// The form with everything spelled out, `docker.io/library/alpine:latest`.

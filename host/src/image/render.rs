@@ -85,6 +85,7 @@ impl Progress for Bars {
                 size,
                 resumed,
             } => self.start(digest, size, resumed),
+            ProgressEvent::Sending { digest, size } => self.start(digest, size, 0),
             ProgressEvent::Advanced { digest, received } => {
                 self.on_bar(digest, |bar| bar.set_position(received));
             }
@@ -150,6 +151,16 @@ impl<W: Write> LineState<W> {
         }
     }
 
+    fn send(&mut self, digest: &Digest, size: u64) {
+        let told = Instant::now();
+        self.layers.insert(digest.clone(), Download { size, told });
+        self.line(&format!(
+            "{}: pushing {}",
+            short(digest),
+            DecimalBytes(size)
+        ));
+    }
+
     fn advance(&mut self, digest: &Digest, received: u64) {
         let Some(download) = self.layers.get_mut(digest) else {
             return;
@@ -172,6 +183,7 @@ impl<W: Write + Send> Progress for Lines<W> {
                 size,
                 resumed,
             } => state.start(digest, size, resumed),
+            ProgressEvent::Sending { digest, size } => state.send(digest, size),
             ProgressEvent::Advanced { digest, received } => state.advance(digest, received),
             other => {
                 if let Some(text) = describe(other) {
@@ -198,7 +210,9 @@ fn describe(event: ProgressEvent<'_>) -> Option<String> {
             reference,
             manifest,
         } => format!("{reference}: {manifest}"),
-        ProgressEvent::Started { .. } | ProgressEvent::Advanced { .. } => return None,
+        ProgressEvent::Started { .. }
+        | ProgressEvent::Sending { .. }
+        | ProgressEvent::Advanced { .. } => return None,
     })
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::fixture::{Home, OCI_CONFIG, OCI_MANIFEST, TestImage, descriptor, digest, line};
 
 /// Docker's registry on a free port of loopback, its data in a temporary folder.
-struct Registry {
+pub(crate) struct Registry {
     process: Child,
     port: u16,
     folder: tempfile::TempDir,
@@ -24,7 +24,7 @@ impl Drop for Registry {
 
 /// Whether the programs are there. Where they are not the test is skipped,
 /// except in CI, where it fails.
-fn available() -> bool {
+pub(crate) fn available() -> bool {
     let missing = ["docker-registry", "skopeo", "openssl"]
         .into_iter()
         .find(|tool| Command::new(tool).arg("version").output().is_err());
@@ -39,12 +39,12 @@ fn available() -> bool {
 }
 
 impl Registry {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(tempfile::tempdir().unwrap(), "")
     }
 
     /// `http` is added to that section of its configuration.
-    fn start_with(folder: tempfile::TempDir, http: &str) -> Self {
+    pub(crate) fn start_with(folder: tempfile::TempDir, http: &str) -> Self {
         let port = {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.local_addr().unwrap().port()
@@ -80,7 +80,7 @@ impl Registry {
         }
     }
 
-    fn push(&self, image: &TestImage, name: &str, arguments: &[&str]) {
+    pub(crate) fn push(&self, image: &TestImage, name: &str, arguments: &[&str]) {
         let layout = tempfile::tempdir_in(self.folder.path()).unwrap();
         let entry = descriptor(OCI_MANIFEST, &image.manifest);
         image.write_layout(
@@ -102,7 +102,7 @@ impl Registry {
         assert!(output.status.success(), "{errors}");
     }
 
-    fn reference(&self, name: &str) -> isolazi::image::Reference {
+    pub(crate) fn reference(&self, name: &str) -> isolazi::image::Reference {
         format!("127.0.0.1:{}/{name}", self.port).parse().unwrap()
     }
 }
@@ -217,7 +217,7 @@ async fn an_index_by_platform_and_by_digest() {
 }
 
 /// A certificate for 127.0.0.1 that signs itself.
-fn make_certificate(folder: &Path) {
+pub(crate) fn make_certificate(folder: &Path) {
     let output = Command::new("openssl")
         .args("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -keyout key.pem -out cert.pem".split(' '))
         .args(["-addext", "subjectAltName=IP:127.0.0.1"])

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::fixture::TestImage;
@@ -15,6 +15,7 @@ use crate::fixture::TestImage;
 /// What a client asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
+    pub(crate) method: String,
     pub(crate) path: String,
     /// Names in lower case.
     pub(crate) headers: HashMap<String, String>,
@@ -191,16 +192,26 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Opti
     if stream.read_line(&mut line).await? == 0 {
         return Ok(None);
     }
-    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut words = line.split(' ').map(str::to_owned);
+    let method = words.next().unwrap_or_default();
+    let path = words.next().unwrap_or_default();
     let mut headers = HashMap::new();
     loop {
         line.clear();
         stream.read_line(&mut line).await?;
         match line.trim_end().split_once(": ") {
             Some((name, value)) => headers.insert(name.to_ascii_lowercase(), value.to_owned()),
-            None => return Ok(Some(Request { path, headers })),
+            None => break,
         };
     }
+    let length = headers.get("content-length");
+    let mut body = vec![0; length.map_or(0, |it| it.parse().unwrap())];
+    stream.read_exact(&mut body).await?;
+    Ok(Some(Request {
+        method,
+        path,
+        headers,
+    }))
 }
 
 /// Whether the connection can be used again.

@@ -47,6 +47,49 @@ fn a_layer_is_there_once_it_is_whole() {
 }
 
 #[test]
+fn pruning_takes_what_nobody_wants_and_waits_for_containers_being_made() {
+    if !privileged() {
+        return;
+    }
+    let world = World::new();
+    let (wanted, other) = (small_layer(), Layer::default());
+    put(&world.store, &wanted).unwrap();
+    put(&world.store, &other).unwrap();
+    let pending = world.store.begin(&Digest::from_bytes(&[7; 32])).unwrap();
+    let keep = std::collections::HashSet::from([wanted.diff_id()]);
+
+    let hold = world.store.hold().unwrap();
+    let (store, asked) = (world.store.clone(), keep.clone());
+    let pruning = thread::spawn(move || store.prune(|| Ok::<_, StoreError>(asked)));
+    thread::sleep(std::time::Duration::from_millis(100));
+    assert!(world.store.contains(&other.diff_id()), "it is held");
+    drop(hold);
+
+    let removed = pruning.join().unwrap().unwrap();
+    assert_eq!(removed.len(), 1);
+    assert_eq!(removed[0].diff_id, other.diff_id());
+    assert_eq!(
+        world
+            .store
+            .missing(&[wanted.diff_id(), other.diff_id()])
+            .len(),
+        1
+    );
+    assert!(snapshot(&world.store.path(&wanted.diff_id()).unwrap()).len() > 1);
+    drop(pending);
+    world.assert_clean("prune");
+
+    let failing = world.store.prune(|| {
+        Err::<std::collections::HashSet<Digest>, _>(StoreError::Open {
+            path: PathBuf::new(),
+            source: io::ErrorKind::Other.into(),
+        })
+    });
+    assert!(failing.is_err());
+    assert!(world.store.contains(&wanted.diff_id()), "asking failed");
+}
+
+#[test]
 fn other_content_than_asked_for_is_not_kept() {
     if !privileged() {
         return;

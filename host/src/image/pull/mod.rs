@@ -30,7 +30,7 @@ use super::manifest::{Descriptor, Document, MAX_MANIFEST_BYTES, Manifest, choose
 use super::platform::Platform;
 use super::progress::{Progress, ProgressEvent};
 use super::reference::Reference;
-use super::registry::{NetworkOptions, Registry};
+use super::registry::{Access, NetworkOptions, Registry};
 use super::sink::LayerSink;
 use super::store::{Image, ImageStore, Layer, Leftover, digest_of, layers, parse_config};
 
@@ -94,12 +94,44 @@ pub async fn pull(
     sink: Arc<dyn LayerSink>,
     progress: Arc<dyn Progress>,
 ) -> Result<Image, ImageError> {
+    let _hold = {
+        let store = store.clone();
+        blocking(move || store.hold()).await?
+    };
+    let mirrors = options.network.mirrors.get(reference.registry());
+    for mirror in mirrors.into_iter().flatten() {
+        let registry = Registry::at(mirror, reference, &options.network, Access::Pull)?;
+        let delivery = Delivery {
+            sink: Arc::clone(&sink),
+            progress: Arc::clone(&progress),
+        };
+        match pull_from(registry, store, reference, options, delivery).await {
+            Err(error) if error.is_the_registrys() => progress.event(ProgressEvent::Retrying {
+                what: mirror,
+                reason: &one_line(&error),
+            }),
+            outcome => return outcome,
+        }
+    }
+    let registry = Registry::new(reference, &options.network)?;
+    let delivery = Delivery { sink, progress };
+    pull_from(registry, store, reference, options, delivery).await
+}
+
+/// Pulls from one registry: the image's own, or a mirror of it.
+async fn pull_from(
+    registry: Registry,
+    store: &ImageStore,
+    reference: &Reference,
+    options: &PullOptions,
+    delivery: Delivery,
+) -> Result<Image, ImageError> {
     let pull = Arc::new(Pull {
         store: store.clone(),
-        registry: Registry::new(reference, &options.network)?,
+        registry,
         reference: reference.clone(),
         options: options.clone(),
-        delivery: Delivery { sink, progress },
+        delivery,
     });
     pull.tell(ProgressEvent::Resolving(reference));
     let resolved = pull.resolve().await?;
@@ -294,7 +326,9 @@ async fn fetch_layers(pull: &Arc<Pull>, layers: &[Layer]) -> Result<(), ImageErr
 }
 
 /// Waits for all, or stops all after the first that fails.
-async fn first_failure(tasks: &mut JoinSet<Result<(), ImageError>>) -> Result<(), ImageError> {
+pub(super) async fn first_failure(
+    tasks: &mut JoinSet<Result<(), ImageError>>,
+) -> Result<(), ImageError> {
     while let Some(outcome) = tasks.join_next().await {
         let outcome = outcome.unwrap_or_else(|lost| match lost.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

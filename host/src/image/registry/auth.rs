@@ -1,5 +1,7 @@
-//! Tokens for anonymous pulls (distribution-spec's "Authentication", which is
-//! Docker's token protocol), by oci-client.
+//! What to show a registry that wants to know who is there: a credential's token
+//! where there is one ([`super::token`]), else that of an anonymous user, which
+//! oci-client gets (distribution-spec's "Authentication", Docker's token
+//! protocol).
 
 use std::sync::atomic::Ordering;
 
@@ -10,10 +12,12 @@ use oci_client::{Client, Reference as OciReference, RegistryOperation};
 use reqwest::header::HeaderValue;
 use tokio::time::timeout;
 
+use super::super::credentials::Credential;
 use super::super::error::{ImageError, Reason, escape};
 use super::super::reference::is_loopback;
 use super::fault::Fault;
-use super::{Registry, USER_AGENT, stalled};
+use super::token::Challenge;
+use super::{Access, Registry, USER_AGENT, stalled};
 
 /// As a list of hosts that no proxy is used for: all names, all addresses.
 const EVERYTHING: &str = "*,0.0.0.0/0,::/0";
@@ -24,12 +28,28 @@ impl Registry {
     pub(super) async fn login(
         &self,
         refused: Option<HeaderValue>,
+        challenge: Option<&Challenge>,
     ) -> Result<Option<HeaderValue>, ImageError> {
         let mut token = self.token.lock().await;
         if *token == refused {
-            *token = self.request_token().await?;
+            *token = match (challenge, self.credential().await?) {
+                (Some(challenge), Some(credential)) => {
+                    let scope = format!("repository:{}:{}", self.repository, self.access.actions());
+                    let answer = self.answer(challenge, &credential, Some(&scope));
+                    Some(answer.await?)
+                }
+                _ => self.request_token().await?,
+            };
         }
         Ok(token.clone())
+    }
+
+    /// The user's credential for this registry and no other.
+    async fn credential(&self) -> Result<Option<Credential>, ImageError> {
+        match &self.network.credentials {
+            Some(credentials) => Ok(credentials.get(&self.name).await?),
+            None => Ok(None),
+        }
     }
 
     async fn request_token(&self) -> Result<Option<HeaderValue>, ImageError> {
@@ -41,19 +61,18 @@ impl Registry {
             "latest".to_owned(),
         );
         let anonymous = RegistryAuth::Anonymous;
-        let request = client.auth(&repository, &anonymous, RegistryOperation::Pull);
+        let operation = match self.access {
+            Access::Pull => RegistryOperation::Pull,
+            Access::Push => RegistryOperation::Push,
+        };
+        let request = client.auth(&repository, &anonymous, operation);
         let token = timeout(self.network.stall_timeout, request)
             .await
             .map_err(|_| stalled(&self.name, self.network.stall_timeout))?
             .map_err(|error| self.failed(error))?;
-        token.map(|token| self.header(&token)).transpose()
-    }
-
-    fn header(&self, token: &str) -> Result<HeaderValue, ImageError> {
-        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_| self.refused("its token is malformed"))?;
-        value.set_sensitive(true);
-        Ok(value)
+        token
+            .map(|token| self.secret_header("Bearer", &token))
+            .transpose()
     }
 
     fn client_config(&self) -> ClientConfig {
@@ -74,6 +93,7 @@ impl Registry {
             connect_timeout: Some(self.network.connect_timeout),
             read_timeout: Some(self.network.stall_timeout),
             user_agent: USER_AGENT,
+            extra_root_certificates: self.network.authorities.certificates(),
             http_proxy,
             no_proxy,
             ..ClientConfig::default()
@@ -88,7 +108,7 @@ impl Registry {
         }
     }
 
-    fn refused(&self, reason: &str) -> ImageError {
+    pub(super) fn refused(&self, reason: &str) -> ImageError {
         ImageError::Login {
             registry: self.name.clone(),
             source: Reason(escape(reason.trim())),

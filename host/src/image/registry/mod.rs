@@ -1,26 +1,39 @@
-//! One repository of a registry, over HTTP (OCI distribution-spec, "Pull").
+//! One repository of a registry, over HTTP (OCI distribution-spec, "Pull" and
+//! "Push").
 //!
-//! oci-client does the token dance. Its other requests are not used: they read
-//! manifests and error pages of any length into memory, and panic on a token
-//! that is no HTTP header.
+//! oci-client does the token dance of anonymous users. Its other requests are
+//! not used: they read manifests and error pages of any length into memory, and
+//! panic on a token that is no HTTP header.
 
 mod auth;
+mod authorities;
 mod fault;
+mod login;
+mod request;
+mod token;
+mod upload;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use isolazi_protocol::Digest;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Body as RequestBody, Client, Method, Response, StatusCode, Url};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::credentials::Credentials;
 use super::error::{ImageError, escape};
 use super::manifest::{self, MAX_MANIFEST_BYTES};
 use super::reference::{DEFAULT_REGISTRY, Reference, host_of, is_loopback};
 use fault::Fault;
+use request::{Request, Target};
+use token::Challenge;
+
+pub use authorities::{Authorities, AuthorityError};
+pub use login::check_login;
 
 /// Docker's hub answers here, whatever its images are called.
 const HUB_HOST: &str = "registry-1.docker.io";
@@ -43,6 +56,13 @@ pub struct NetworkOptions {
     pub retries: u32,
     /// Pause before the first of these; doubles with each.
     pub backoff: Duration,
+    /// Where registries' images may be had as well, by registry; asked first,
+    /// in order.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// Certificate authorities to trust besides the system's.
+    pub authorities: Authorities,
+    /// The user's logins; `None` to be nobody.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for NetworkOptions {
@@ -53,6 +73,9 @@ impl Default for NetworkOptions {
             stall_timeout: Duration::from_secs(30),
             retries: 4,
             backoff: Duration::from_millis(250),
+            mirrors: BTreeMap::new(),
+            authorities: Authorities::default(),
+            credentials: None,
         }
     }
 }
@@ -65,7 +88,23 @@ impl NetworkOptions {
     }
 }
 
-/// A repository that images are pulled from.
+/// What a token has to allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Pull,
+    Push,
+}
+
+impl Access {
+    fn actions(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "pull,push",
+        }
+    }
+}
+
+/// A repository that images are pulled from or pushed to.
 #[derive(Debug)]
 pub(crate) struct Registry {
     /// As in references.
@@ -77,8 +116,11 @@ pub(crate) struct Registry {
     repository: String,
     /// Where plain http is good enough it is tried first.
     tls: AtomicBool,
+    /// It has answered, so there is no doubt left about TLS.
+    settled: AtomicBool,
     client: Client,
     network: NetworkOptions,
+    access: Access,
     /// `Authorization` of requests to the registry, once it asked for one.
     token: Mutex<Option<HeaderValue>>,
 }
@@ -97,12 +139,23 @@ pub(crate) struct Body {
 enum Purpose<'a> {
     Manifest,
     Blob(&'a str),
+    /// What is being sent.
+    Push(&'a str),
 }
 
 impl Registry {
-    /// Prepares to talk to the registry of `reference`. Connects to nothing yet.
+    /// Prepares to pull from the registry of `reference`. Connects to nothing yet.
     pub(crate) fn new(reference: &Reference, network: &NetworkOptions) -> Result<Self, ImageError> {
-        let name = reference.registry();
+        Self::at(reference.registry(), reference, network, Access::Pull)
+    }
+
+    /// Prepares to talk to the registry `name` about what `reference` names.
+    pub(crate) fn at(
+        name: &str,
+        reference: &Reference,
+        network: &NetworkOptions,
+        access: Access,
+    ) -> Result<Self, ImageError> {
         let plain = network.allows_plain(name);
         let host = if name == DEFAULT_REGISTRY {
             HUB_HOST
@@ -115,8 +168,10 @@ impl Registry {
             host: host.to_owned(),
             repository: reference.repository().to_owned(),
             tls: AtomicBool::new(!plain),
+            settled: AtomicBool::new(!plain),
             client: client(name, plain, network)?,
             network: network.clone(),
+            access,
             token: Mutex::new(None),
         })
     }
@@ -173,33 +228,44 @@ impl Registry {
         }
     }
 
-    /// A request that is repeated with a token where the registry wants one,
-    /// and over TLS where it speaks that after all.
     async fn get(
         &self,
         path: &str,
         headers: HeaderMap,
         purpose: Purpose<'_>,
     ) -> Result<Response, ImageError> {
-        let token = self.token.lock().await.clone();
-        let mut response = self.send(path, headers.clone(), token.clone()).await?;
-        if response.status() == StatusCode::BAD_REQUEST && self.turns_to_tls(&mut response).await {
-            response = self.send(path, headers.clone(), token.clone()).await?;
-        }
-        if response.status() == StatusCode::UNAUTHORIZED {
-            let fresh = self.login(token).await?;
-            response = self.send(path, headers, fresh).await?;
-        }
+        let request = Request {
+            headers,
+            ..Request::new(Method::GET, path)
+        };
+        let response = self.request(&request).await?;
         match response.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
             _ => Err(self.refusal(response, purpose).await),
         }
     }
 
+    /// A request that is repeated with a token where the registry wants one,
+    /// and over TLS where it speaks that after all.
+    async fn request(&self, request: &Request<'_>) -> Result<Response, ImageError> {
+        let token = self.token.lock().await.clone();
+        let mut response = self.send(request, token.clone()).await?;
+        if response.status() == StatusCode::BAD_REQUEST && self.turns_to_tls(&mut response).await {
+            response = self.send(request, token.clone()).await?;
+        }
+        self.settled.store(true, Ordering::Relaxed);
+        if response.status() == StatusCode::UNAUTHORIZED {
+            let challenge = Challenge::of(&response);
+            let fresh = self.login(token, challenge.as_ref()).await?;
+            response = self.send(request, fresh).await?;
+        }
+        Ok(response)
+    }
+
     /// Whether the answer to a plain request is a web server's hint that it
     /// wants TLS (Go's and nginx's both name HTTPS); it gets that from now on.
     async fn turns_to_tls(&self, response: &mut Response) -> bool {
-        if self.tls.load(Ordering::Relaxed) {
+        if self.settled.load(Ordering::Relaxed) {
             return false;
         }
         let page = self.read(response, MAX_ERROR_PAGE).await;
@@ -208,31 +274,51 @@ impl Registry {
         if hinted {
             self.tls.store(true, Ordering::Relaxed);
         }
+        self.settled.store(true, Ordering::Relaxed);
         hinted
     }
 
-    fn url(&self, path: &str) -> String {
+    fn base(&self) -> String {
         let scheme = match self.tls.load(Ordering::Relaxed) {
             true => "https",
             false => "http",
         };
-        format!("{scheme}://{}/v2/{}/{path}", self.host, self.repository)
+        format!("{scheme}://{}/v2/", self.host)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{}/{path}", self.base(), self.repository)
     }
 
     async fn send(
         &self,
-        path: &str,
-        mut headers: HeaderMap,
+        request: &Request<'_>,
         token: Option<HeaderValue>,
     ) -> Result<Response, ImageError> {
-        if let Some(token) = token {
+        let url = match &request.target {
+            Target::Path(path) => self.url(path),
+            Target::Root => self.base(),
+            Target::Location(url) => url.to_string(),
+        };
+        let mut headers = request.headers.clone();
+        // Where an upload goes is the registry's to say; who the user is stays
+        // between them and the registry.
+        if let Some(token) = token
+            && request.target.is_at(&self.base())
+        {
             headers.insert(AUTHORIZATION, token);
         }
-        let request = self.client.get(self.url(path)).headers(headers).send();
-        match timeout(self.network.stall_timeout, request).await {
+        let sending = self
+            .client
+            .request(request.method.clone(), url)
+            .headers(headers)
+            .body(RequestBody::from(request.body.clone()))
+            .send();
+        let patience = request.patience.unwrap_or(self.network.stall_timeout);
+        match timeout(patience, sending).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Fault::of(&error).into_error(&self.name)),
-            Err(_) => Err(stalled(&self.name, self.network.stall_timeout)),
+            Err(_) => Err(stalled(&self.name, patience)),
         }
     }
 
@@ -241,6 +327,10 @@ impl Registry {
         let status = response.status();
         let not_found = || ImageError::NotFound(self.image.clone());
         match (status, purpose) {
+            (StatusCode::TOO_MANY_REQUESTS, Purpose::Push(_)) => {
+                ImageError::RateLimited(self.name.clone())
+            }
+            (_, Purpose::Push(what)) => self.rejection(response, what).await,
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => not_found(),
             (StatusCode::TOO_MANY_REQUESTS, _) => ImageError::RateLimited(self.name.clone()),
             (StatusCode::NOT_FOUND, Purpose::Blob(what)) => ImageError::BlobUnknown {
@@ -328,7 +418,8 @@ fn client(registry: &str, plain: bool, network: &NetworkOptions) -> Result<Clien
     let mut builder = Client::builder()
         .user_agent(USER_AGENT)
         .connect_timeout(network.connect_timeout)
-        .redirect(redirects(plain, network.clone()));
+        .redirect(redirects(plain, network.clone()))
+        .tls_certs_merge(network.authorities.trusted());
     if is_loopback(registry) {
         builder = builder.no_proxy();
     }

@@ -45,7 +45,7 @@ fn create_durably(folder: &Path) -> Result<(), ImageError> {
 
 /// Puts the entry of `path` in its folder on disk. Windows has no such call
 /// and journals names itself.
-pub(super) fn sync_parent(path: &Path) -> Result<(), ImageError> {
+pub(crate) fn sync_parent(path: &Path) -> Result<(), ImageError> {
     #[cfg(unix)]
     if let Some(parent) = path.parent() {
         File::open(parent)

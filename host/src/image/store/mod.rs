@@ -11,11 +11,15 @@
 //! ```
 //!
 //! Nothing is ever changed in place, so readers need no lock: an entry is
-//! written last, when all that it leads to is on disk.
+//! written last, when all that it leads to is on disk. Removing what nothing
+//! leads to is another matter, see `lock`.
 
 mod blob;
+mod collect;
 mod files;
+mod find;
 mod fresh;
+mod lock;
 mod names;
 
 use std::fs;
@@ -34,6 +38,10 @@ use super::reference::Reference;
 pub use fresh::FreshBlob;
 
 pub(crate) use blob::{Begin, Leftover, Partial, Piece, digest_of, read_ahead};
+pub use collect::Unused;
+pub(crate) use files::sync_parent;
+pub use find::Found;
+pub use lock::Alone;
 
 /// Temporary files that [`files::write_atomically`] may leave when killed.
 const SCRATCH_SUFFIX: &str = ".tmp";
@@ -195,6 +203,60 @@ impl ImageStore {
             .map_err(|error| ImageError::io("write", &path, error.into()))?;
         files::write_atomically(&self.scratch(), &path, &text)?;
         Ok(image)
+    }
+
+    /// How long a blob is.
+    pub(crate) fn blob_size(&self, digest: &Digest) -> Result<u64, ImageError> {
+        let found = fs::metadata(self.blob_path(digest));
+        found
+            .map(|it| it.len())
+            .map_err(|_| damaged("blob", digest))
+    }
+
+    /// How an index would list an image.
+    pub(crate) fn descriptor(&self, image: &Image) -> Result<Descriptor, ImageError> {
+        let (manifest, size) = self.manifest(&image.manifest_digest)?;
+        Ok(Descriptor {
+            media_type: manifest.media_type.to_owned(),
+            digest: image.manifest_digest.clone(),
+            size,
+            platform: image.platform.clone(),
+        })
+    }
+
+    /// A temporary file that can become a blob by a rename.
+    pub(crate) fn scratch_file(&self) -> Result<tempfile::NamedTempFile, ImageError> {
+        let scratch = self.scratch();
+        tempfile::Builder::new()
+            .suffix(SCRATCH_SUFFIX)
+            .tempfile_in(&scratch)
+            .map_err(|error| ImageError::io("create a file in", &scratch, error))
+    }
+
+    /// Gives an image that is in the store a further name.
+    pub fn add_name(&self, reference: &Reference, manifest: &Digest) -> Result<Image, ImageError> {
+        let _hold = self.hold()?;
+        self.tag_named(reference, manifest)
+    }
+
+    /// Gives an image a name, in place of the stand-in that it has without one.
+    pub(crate) fn tag_named(
+        &self,
+        reference: &Reference,
+        manifest: &Digest,
+    ) -> Result<Image, ImageError> {
+        let image = self.tag(reference, manifest)?;
+        self.untag(&Reference::unnamed(manifest))?;
+        Ok(image)
+    }
+
+    /// Keeps an image that has no name, unless it has one already.
+    pub(crate) fn keep_unnamed(&self, manifest: &Digest) -> Result<Image, ImageError> {
+        let mut known = self.list()?.images.into_iter();
+        match known.find(|image| image.manifest_digest == *manifest) {
+            Some(image) => Ok(image),
+            None => self.tag(&Reference::unnamed(manifest), manifest),
+        }
     }
 
     /// A small blob, verified.

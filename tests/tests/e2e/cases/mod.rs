@@ -6,6 +6,7 @@ mod exec;
 mod files;
 mod hostile;
 mod images;
+mod imagestore;
 mod isolation;
 mod leftovers;
 mod life;
@@ -14,6 +15,7 @@ mod listing;
 mod mode;
 mod places;
 mod platform;
+mod registries;
 mod run;
 mod signals;
 mod stats;
@@ -65,6 +67,8 @@ pub(crate) fn all() -> Vec<Case> {
         named_volumes::all(),
         files::all(),
         stats::all(),
+        imagestore::all(),
+        registries::all(),
     ]
     .concat()
 }

@@ -1,0 +1,93 @@
+//! `isolazi system df`.
+
+use anyhow::{Result, bail};
+use isolazi_protocol::{ContainerState, DiskUsage, Reply, Request};
+
+use crate::commands::images::human_size;
+use crate::commands::{Context, engines, places};
+use crate::output::{self, Table};
+
+/// One line of the table.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Line {
+    total: usize,
+    active: usize,
+    size: u64,
+    reclaimable: u64,
+}
+
+pub(super) async fn df(context: &Context) -> Result<()> {
+    let engines = engines::present(context).await?;
+    let mut containers = Line::default();
+    let mut usages = Vec::new();
+    for engine in &engines {
+        let listed = places::list(engine).await?;
+        let Reply::DiskUsage(usage) = engine.ask(&Request::DiskUsage).await? else {
+            bail!("the agent did not say what takes space");
+        };
+        for container in &listed {
+            let idle = matches!(
+                container.state,
+                ContainerState::Created | ContainerState::Exited { .. }
+            );
+            let own = usage.containers.iter().find(|it| it.id == container.id);
+            let bytes = own.map_or(0, |it| it.bytes);
+            containers.total += 1;
+            containers.active += usize::from(!idle);
+            containers.size += bytes;
+            containers.reclaimable += if idle { bytes } else { 0 };
+        }
+        usages.push(usage);
+    }
+    let images = images(context, &engines::uses(&engines).await?, &usages)?;
+    let mut table = Table::new(&["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]);
+    table.row(row("Images", &images));
+    table.row(row("Containers", &containers));
+    output::result(table.render());
+    Ok(())
+}
+
+/// The store's blobs and the engines' unpacked layers together.
+fn images(context: &Context, uses: &[crate::image::Use], usages: &[DiskUsage]) -> Result<Line> {
+    let store = context.images()?;
+    let all = store.list()?.images;
+    let (active, idle): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|image| uses.iter().any(|it| it.image == image.config_digest));
+    let needed = engines::diff_ids(&active);
+    let unpacked = usages.iter().flat_map(|usage| &usage.layers);
+    let mut line = Line {
+        total: distinct(&active) + distinct(&idle),
+        active: distinct(&active),
+        size: store.size()?,
+        reclaimable: store.size_without(&active)?,
+    };
+    for layer in unpacked {
+        line.size += layer.bytes;
+        if needed.binary_search(&layer.diff_id).is_err() {
+            line.reclaimable += layer.bytes;
+        }
+    }
+    Ok(line)
+}
+
+fn distinct(images: &[crate::image::Image]) -> usize {
+    let mut ids: Vec<_> = images.iter().map(|image| &image.config_digest).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.len()
+}
+
+fn row(kind: &str, line: &Line) -> [String; 5] {
+    let share = match line.size {
+        0 => 0,
+        size => line.reclaimable.saturating_mul(100) / size,
+    };
+    [
+        kind.to_owned(),
+        line.total.to_string(),
+        line.active.to_string(),
+        human_size(line.size),
+        format!("{} ({share}%)", human_size(line.reclaimable)),
+    ]
+}

@@ -1,0 +1,218 @@
+//! What a user sets up once: `config.toml` in the data root.
+//!
+//! ```toml
+//! [registries]
+//! insecure = ["lan.example:5000"]          # plain http is good enough there
+//! ca-files = ["/etc/ssl/our-ca.pem"]       # trusted besides the system's
+//!
+//! [registries.mirrors]
+//! "docker.io" = ["mirror.example"]         # asked first, in order
+//! ```
+//!
+//! A key that means nothing is an error: a setting that is silently ignored is
+//! worse than one that is missing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::image::registry_of;
+use crate::image::{Authorities, AuthorityError, CredentialError, Credentials, NetworkOptions};
+
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not TOML, or has a key or value that means nothing.
+    #[error("{}, line {line}: {reason}", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where in it.
+        line: usize,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A registry's name that is none.
+    #[error("{}: {source}", path.display())]
+    Registry {
+        /// Which file.
+        path: PathBuf,
+        /// Which name.
+        source: CredentialError,
+    },
+    /// A file of certificates.
+    #[error(transparent)]
+    Authorities(#[from] AuthorityError),
+}
+
+/// All settings.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How registries are reached.
+    pub registries: Registries,
+}
+
+/// The table `[registries]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Registries {
+    /// Registries that plain http is good enough for.
+    pub insecure: Vec<String>,
+    /// Certificate authorities in PEM; relative to the file's folder.
+    pub ca_files: Vec<PathBuf>,
+    /// Mirrors by registry.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+}
+
+impl Config {
+    /// Reads the settings of a data root; one without has the defaults.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        match read_limited(path) {
+            Ok(text) => Self::parse(path, &text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let before = text.get(..start).unwrap_or_default();
+            ConfigError::Parse {
+                path: path.to_owned(),
+                line: before.matches('\n').count() + 1,
+                reason: crate::output::printable(&error.message().replace('\n', " ")),
+            }
+        })?;
+        config.checked(path)
+    }
+
+    /// With every registry in the form that references have it in.
+    fn checked(mut self, path: &Path) -> Result<Self, ConfigError> {
+        let registry = |name: &String| {
+            registry_of(Some(name)).map_err(|source| ConfigError::Registry {
+                path: path.to_owned(),
+                source,
+            })
+        };
+        let mut mirrors = BTreeMap::new();
+        for (name, hosts) in &self.registries.mirrors {
+            let hosts: Vec<String> = hosts.iter().map(registry).collect::<Result<_, _>>()?;
+            mirrors.insert(registry(name)?, hosts);
+        }
+        self.registries.mirrors = mirrors;
+        let insecure = self.registries.insecure.iter();
+        // A host without a port is not in references.
+        let hosts = insecure.map(|name| match name.contains(['.', ':']) {
+            true => registry(name),
+            false => registry(&format!("{name}:1")).map(|_| name.to_ascii_lowercase()),
+        });
+        self.registries.insecure = hosts.collect::<Result<_, _>>()?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        for file in &mut self.registries.ca_files {
+            *file = folder.join(&*file);
+        }
+        Ok(self)
+    }
+
+    /// How registries are talked to, with those that the command line calls
+    /// insecure besides.
+    pub fn network(self, insecure: &[String]) -> Result<NetworkOptions, ConfigError> {
+        let Registries {
+            insecure: mut plain,
+            ca_files,
+            mirrors,
+        } = self.registries;
+        plain.extend_from_slice(insecure);
+        Ok(NetworkOptions {
+            insecure: plain,
+            mirrors,
+            authorities: Authorities::read(&ca_files)?,
+            credentials: Credentials::of_user(),
+            ..NetworkOptions::default()
+        })
+    }
+}
+
+fn read_limited(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(MAX_BYTES)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("/data/config.toml"), text)
+    }
+
+    #[test]
+    fn settings_are_read() {
+        let config = parse(
+            "[registries]\ninsecure = [\"LAN.example:5000\", \"nas\"]\nca-files = [\"ca.pem\", \"/x.pem\"]\n\
+             [registries.mirrors]\n\"index.docker.io\" = [\"https://mirror.example\", \"127.0.0.1:5000\"]\n",
+        )
+        .unwrap();
+        let registries = config.registries;
+        assert_eq!(registries.insecure, ["lan.example:5000", "nas"]);
+        let files = [Path::new("/data/ca.pem"), Path::new("/x.pem")];
+        assert_eq!(registries.ca_files, files);
+        assert_eq!(
+            registries.mirrors["docker.io"],
+            ["mirror.example", "127.0.0.1:5000"]
+        );
+        assert!(parse("").unwrap().registries.insecure.is_empty());
+    }
+
+    #[test]
+    fn what_means_nothing_is_an_error_that_names_it() {
+        for (text, line, fragment) in [
+            ("[registries]\n\ninsecur = []", 3, "insecur"),
+            ("[registry]", 1, "registry"),
+            ("[registries]\ninsecure = \"x\"", 2, "invalid type"),
+            ("[registries", 1, ""),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(&format!("line {line}:")), "{error}");
+            assert!(error.contains(fragment), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+        let error = parse("[registries.mirrors]\n\"docker.io\" = [\"a b\"]").unwrap_err();
+        assert!(
+            error.to_string().contains("'a b' is not a registry"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn no_file_is_no_setting_and_bad_certificates_are_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        assert!(Config::read(&path).unwrap().registries.mirrors.is_empty());
+        std::fs::write(folder.path().join("ca.pem"), "no certificate").unwrap();
+        std::fs::write(&path, "[registries]\nca-files = [\"ca.pem\"]").unwrap();
+        let error = Config::read(&path).unwrap().network(&[]).unwrap_err();
+        assert!(error.to_string().contains("ca.pem"), "{error}");
+    }
+}
