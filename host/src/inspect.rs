@@ -39,7 +39,6 @@ pub fn container(detail: &ContainerDetail, isolation: Isolation) -> Value {
             "NetworkMode": spec.network,
             "SeccompProfile": spec.seccomp,
             "PidsLimit": options::pids_limit(spec.resources.pids_limit),
-            "PidsLimit": spec.resources.pids_limit,
             "RestartPolicy": restart_policy(spec.restart),
         },
         "Mounts": spec.mounts.iter().map(mount).collect::<Vec<_>>(),

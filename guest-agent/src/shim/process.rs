@@ -398,6 +398,9 @@ async fn pump(process: Rc<Process>, pipe: Rc<AsyncPipe>, stream: StreamId) {
             Ok(0) | Err(_) => return,
             Ok(count) => process.output(stream, Bytes::copy_from_slice(&buffer[..count])),
         }
+        // A process that writes without end must not keep others from being
+        // heard: whoever wants to stop it, for one.
+        tokio::task::yield_now().await;
     }
     // Others may have inherited the pipe, so its end may never come; but what
     // the process itself wrote is in it by now.

@@ -101,16 +101,11 @@ fn start_attaches_where_asked(world: &World) -> Result<()> {
 }
 
 fn starting_what_runs_is_fine_and_attaches(world: &World) -> Result<()> {
-    let container = world.start(
-        &[],
-        &[
-            "sh",
-            "-c",
-            "while [ ! -e /go ]; do sleep 0.05; done; echo went",
-        ],
-    )?;
+    let script = "while [ ! -e /go ]; do echo waiting; sleep 0.05; done; echo went";
+    let container = world.start(&[], &["sh", "-c", script])?;
     done(world, &["start", container.name()])?;
     let mut attached = world.isolazi(["start", "-a", container.name()]).spawn()?;
+    attached.wait_for("waiting\n")?;
     container.exec(&[], &["touch", "/go"]).output()?.success()?;
     attached.wait_for("went\n")?;
     attached.wait()?.success()?;

@@ -179,7 +179,10 @@ fn ps_filters_and_counts(world: &World) -> Result<()> {
     for (filter, text) in [
         ("colour=red", "no filter 'colour'"),
         ("status=gone", "no status 'gone'"),
-        ("before=nobody-at-all", "no such container: nobody-at-all"),
+        (
+            "before=nobody-at-all",
+            "no such container or image: nobody-at-all",
+        ),
         ("plain", "not KEY=VALUE"),
     ] {
         let output = world.isolazi(["ps", "--filter", filter]).output()?;
@@ -274,7 +277,7 @@ fn inspect_prints_single_fields(world: &World) -> Result<()> {
         .isolazi(["inspect", "-f", "{{.Name}}", "nobody-at-all", name])
         .output()?;
     output
-        .fails_with(1, "no such container: nobody-at-all")?
+        .fails_with(1, "no such container or image: nobody-at-all")?
         .stdout_is(&format!("{name}\n"))?;
     Ok(())
 }
