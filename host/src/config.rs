@@ -1,6 +1,8 @@
 //! What a user sets up once: `config.toml` in the data root.
 //!
 //! ```toml
+//! isolation = "vm"                         # where containers run that say nothing of it
+//!
 //! [registries]
 //! insecure = ["lan.example:5000"]          # plain http is good enough there
 //! ca-files = ["/etc/ssl/our-ca.pem"]       # trusted besides the system's
@@ -15,6 +17,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use isolazi_protocol::Isolation;
 use serde::Deserialize;
 
 use crate::image::registry_of;
@@ -58,15 +61,17 @@ pub enum ConfigError {
 }
 
 /// All settings.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Where containers run that do not say so themselves.
+    pub isolation: Option<Isolation>,
     /// How registries are reached.
     pub registries: Registries,
 }
 
 /// The table `[registries]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Registries {
     /// Registries that plain http is good enough for.

@@ -10,7 +10,7 @@
 use anyhow::{Result, bail};
 use isolazi_protocol::{Digest, ErrorCode, Isolation, LayerUsage, Reply, Request};
 
-use crate::commands::{Context, places};
+use crate::commands::{Context, is_possible, places};
 use crate::engine::{Engine, EngineError};
 use crate::image::{Image, ImageStore, Use};
 use crate::machine::qemu::{MachineState, Qemu};
@@ -28,8 +28,8 @@ pub(super) async fn present(context: &Context) -> Result<Vec<Engine>> {
 
 async fn other(context: &Context) -> Result<Option<Engine>> {
     if context.isolation() == Isolation::Vm {
-        let there = context.is_possible(Isolation::Process)
-            && context.paths.root().join("containers").is_dir();
+        let there =
+            is_possible(Isolation::Process) && context.paths.root().join("containers").is_dir();
         return there
             .then(|| context.engine_in(Isolation::Process))
             .transpose();

@@ -67,12 +67,15 @@ pub(crate) struct Context {
     /// Where the user says that containers are to run or to be looked for.
     place: Option<Isolation>,
     insecure_registries: Vec<String>,
+    config: Arc<Config>,
 }
 
 impl Context {
     fn new(global: &GlobalArgs) -> Result<Self> {
+        let paths = Paths::new(data_root(global.root.clone())?);
         Ok(Self {
-            paths: Paths::new(data_root(global.root.clone())?),
+            config: Arc::new(Config::read(&paths.config())?),
+            paths,
             place: global.vm.then_some(Isolation::Vm),
             insecure_registries: global.insecure_registry.clone(),
         })
@@ -98,16 +101,11 @@ impl Context {
     }
 
     fn default_place(&self) -> Isolation {
-        match self.is_possible(Isolation::Process) {
+        let fallback = match is_possible(Isolation::Process) {
             true => Isolation::Process,
             false => Isolation::Vm,
-        }
-    }
-
-    /// Whether this host can have containers there at all.
-    #[expect(clippy::unused_self, reason = "a configuration will have a say")]
-    fn is_possible(&self, place: Isolation) -> bool {
-        place == Isolation::Vm || cfg!(target_os = "linux")
+        };
+        self.config.isolation.unwrap_or(fallback)
     }
 
     /// The same, in another place.
@@ -120,13 +118,17 @@ impl Context {
 
     /// How registries are talked to, by the user's settings.
     fn network(&self) -> Result<NetworkOptions> {
-        let config = Config::read(&self.paths.config())?;
-        Ok(config.network(&self.insecure_registries)?)
+        Ok(Config::clone(&self.config).network(&self.insecure_registries)?)
     }
 
     fn images(&self) -> Result<ImageStore> {
         Ok(ImageStore::open(self.paths.images())?)
     }
+}
+
+/// Whether this host can have containers there at all.
+fn is_possible(place: Isolation) -> bool {
+    place == Isolation::Vm || cfg!(target_os = "linux")
 }
 
 #[cfg(target_os = "linux")]

@@ -9,7 +9,10 @@ pub(super) fn all() -> Vec<Case> {
         VmOnly: [
             verbs_find_the_container_where_it_lives,
             names_are_unique_across_both,
+        ],
+        VmAlone: [
             isolation_chooses_the_place,
+            a_stopped_machines_containers_are_listed,
         ],
     }
 }
@@ -93,4 +96,25 @@ fn isolation_chooses_the_place(world: &World) -> Result<()> {
         .output()?;
     output.code(2)?.stderr_has("process or vm")?;
     Ok(())
+}
+
+fn a_stopped_machines_containers_are_listed(world: &World) -> Result<()> {
+    let ended = world.start(&[], &["sh", "-c", "exit 3"])?;
+    ended.wait_status("exited")?;
+    let running = world.start(&[], &["sleep", "1000"])?;
+    let vm = |verb: &str| world.bare(["vm", verb]).output()?.success();
+    vm("stop")?;
+    let listed = world.bare(["ps", "-a"]).output()?.success()?.stdout_text();
+    let line_of = |name: &str| {
+        let mut lines = listed.lines().filter(|line| line.contains(name));
+        lines.next().unwrap_or_default().to_owned()
+    };
+    ensure!(line_of(ended.name()).contains("Exited (3)"), "{listed}");
+    ensure!(line_of(running.name()).contains("Exited (137)"), "{listed}");
+    ensure!(line_of(running.name()).contains(" vm "), "{listed}");
+    let status = vm("status")?;
+    status.stdout_has("stopped")?;
+    // A verb starts the machine where it needs it.
+    world.bare(["start", running.name()]).output()?.success()?;
+    running.wait_status("running").map(drop)
 }
