@@ -21,6 +21,10 @@ use super::stream::Pieces;
 use super::tree::{Folder, Manner, Tree};
 use super::{Limits, OverlayXattrs, UnpackError};
 
+/// The largest file of ext4, which most have; others take larger holes, that
+/// no container could then be moved with.
+const LARGEST_FILE: u64 = 16 << 40;
+
 /// What was made.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Counts {
@@ -269,6 +273,9 @@ fn fill_sparse<P: Pieces>(
     place: &Place,
 ) -> Result<(), UnpackError> {
     let failed = |error| UnpackError::at(place.path(), "write", error);
+    if map.size > LARGEST_FILE {
+        return Err(failed(Errno::EFBIG.into()));
+    }
     for (mut offset, length) in map.stretches.iter().copied() {
         let end = offset + length;
         while offset < end {
