@@ -179,10 +179,7 @@ fn ps_filters_and_counts(world: &World) -> Result<()> {
     for (filter, text) in [
         ("colour=red", "no filter 'colour'"),
         ("status=gone", "no status 'gone'"),
-        (
-            "before=nobody-at-all",
-            "no such container or image: nobody-at-all",
-        ),
+        ("before=nobody-at-all", "no such container: nobody-at-all"),
         ("plain", "not KEY=VALUE"),
     ] {
         let output = world.isolazi(["ps", "--filter", filter]).output()?;
