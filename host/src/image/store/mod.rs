@@ -139,7 +139,12 @@ impl ImageStore {
         let mut folders = vec![self.manifests()];
         while let Some(folder) = folders.pop() {
             let unreadable = |error| ImageError::io("read", &folder, error);
-            for found in fs::read_dir(&folder).map_err(unreadable)? {
+            let entries = match fs::read_dir(&folder) {
+                // Its last name has just been removed.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other.map_err(unreadable)?,
+            };
+            for found in entries {
                 let found = found.map_err(unreadable)?;
                 if found.file_type().map_err(unreadable)?.is_dir() {
                     folders.push(found.path());
@@ -342,6 +347,8 @@ impl ImageStore {
             .and_then(|bytes| self.load(path, &bytes));
         match read {
             Ok(image) => listing.images.push(image),
+            // Removed in this moment.
+            Err(_) if !path.exists() => {}
             Err(error) => listing.warnings.push(set_aside(path, &error)),
         }
     }
