@@ -84,11 +84,13 @@ fn parse() -> Result<cli::Cli, ExitCode> {
         })
 }
 
-/// This program is also started, by itself, as a container's shim and as a
-/// machine's supervisor.
+/// This program is also started, by itself, as a container's shim, as a
+/// machine's supervisor and as its vsock.
 fn run_as_helper() -> Option<ExitCode> {
     #[cfg(target_os = "linux")]
-    if let Some(status) = isolazi_agent::shim::run_if_shim() {
+    if let Some(status) =
+        isolazi_agent::shim::run_if_shim().or_else(machine::qemu::run_if_vsock_helper)
+    {
         return Some(status);
     }
     machine::qemu::run_if_supervisor()

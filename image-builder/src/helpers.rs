@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use isolazi_protocol::appliance::{VIRTIOFS_HELPER, VSOCK_HELPER};
+use isolazi_protocol::appliance::VIRTIOFS_HELPER;
 
 use crate::agent::cargo;
 use crate::cache::{Cache, Key, Names, Piece};
@@ -26,21 +26,14 @@ pub(crate) struct Helper {
 }
 
 /// All helpers of an appliance.
-pub(crate) const HELPERS: [Helper; 2] = [
-    Helper {
-        name: VSOCK_HELPER,
-        version: "0.3.0",
-        needs: &[],
-    },
-    Helper {
-        name: VIRTIOFS_HELPER,
-        version: "1.14.0",
-        needs: &[
-            Tool::header("cap-ng.h", "libcap-ng-dev"),
-            Tool::header("seccomp.h", "libseccomp-dev"),
-        ],
-    },
-];
+pub(crate) const HELPERS: [Helper; 1] = [Helper {
+    name: VIRTIOFS_HELPER,
+    version: "1.14.0",
+    needs: &[
+        Tool::header("cap-ng.h", "libcap-ng-dev"),
+        Tool::header("seccomp.h", "libseccomp-dev"),
+    ],
+}];
 
 /// The helper, built now unless it was before.
 pub(crate) fn provide(

@@ -12,6 +12,7 @@ use serde_json::Value;
 const PROTOCOL: &str = "isolazi-protocol";
 const AGENT: &str = "isolazi-agent";
 const HOST: &str = "isolazi";
+const VSOCK_DEVICE: &str = "isolazi-vsock-device";
 
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -75,17 +76,26 @@ fn the_agent_knows_the_protocol_only() -> Result<()> {
 }
 
 #[test]
-fn the_host_knows_the_agent_on_linux_only() -> Result<()> {
+fn the_vsock_device_knows_nobody() -> Result<()> {
+    let known = own(VSOCK_DEVICE)?;
+    ensure!(known.is_empty(), "it depends on {known:?}");
+    Ok(())
+}
+
+#[test]
+fn the_host_knows_the_agent_and_the_vsock_device_on_linux_only() -> Result<()> {
     let all = dependencies(HOST)?;
-    let agent: Vec<_> = all.iter().filter(|d| d.name == AGENT).collect();
     let linux = Some("cfg(target_os = \"linux\")");
-    ensure!(
-        !agent.is_empty() && agent.iter().all(|d| d.target.as_deref() == linux),
-        "it depends on {agent:?}"
-    );
+    for name in [AGENT, VSOCK_DEVICE] {
+        let found: Vec<_> = all.iter().filter(|d| d.name == name).collect();
+        ensure!(
+            !found.is_empty() && found.iter().all(|d| d.target.as_deref() == linux),
+            "it depends on {found:?}"
+        );
+    }
     let others: Vec<_> = own(HOST)?
         .into_iter()
-        .filter(|name| name != AGENT && name != PROTOCOL)
+        .filter(|name| ![AGENT, PROTOCOL, VSOCK_DEVICE].contains(&name.as_str()))
         .collect();
     ensure!(others.is_empty(), "it depends on {others:?}");
     Ok(())

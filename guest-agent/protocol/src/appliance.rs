@@ -7,8 +7,7 @@
 //! ├── vmlinux             the kernel (named by the manifest, `Image` on aarch64)
 //! ├── initramfs.cpio      /init is the agent
 //! ├── data.ext4           template of the data disk, sparse
-//! ├── vhost-device-vsock  helpers for the hypervisor, executable
-//! └── virtiofsd
+//! └── virtiofsd           helper for the hypervisor, executable
 //! ```
 //!
 //! These are only types: reading files and hashing them is for whoever uses
@@ -29,8 +28,6 @@ pub const MANIFEST: &str = "manifest.json";
 pub const INITRAMFS: &str = "initramfs.cpio";
 /// Name of the data disk's template, a raw sparse ext4 image.
 pub const DATA_TEMPLATE: &str = "data.ext4";
-/// Name of the helper that gives QEMU a vsock device without the host's kernel.
-pub const VSOCK_HELPER: &str = "vhost-device-vsock";
 /// Name of the helper that serves shared folders.
 pub const VIRTIOFS_HELPER: &str = "virtiofsd";
 

@@ -21,10 +21,10 @@ mod config;
 mod disk;
 mod error;
 mod init;
+mod listener;
 mod server;
 pub mod shares;
 pub mod shutdown;
-mod stream;
 
 pub use init::run as run_init;
 pub use server::run as run_server;

@@ -9,7 +9,7 @@ use isolazi_protocol::AGENT_VSOCK_PORT;
 
 use super::config::BootConfig;
 use super::error::{GuestError, one_line};
-use super::stream::Listener;
+use super::listener::Listener;
 use super::{DATA_ROOT, clock, shutdown};
 use crate::server::{self, Engine, EngineConfig};
 

@@ -3,15 +3,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use isolazi_image_builder::cpio::Archive;
-use isolazi_protocol::appliance::VSOCK_HELPER;
 use isolazi_tests::command::eventually;
-use isolazi_tests::surroundings::vm_lacks;
+use isolazi_tests::surroundings::{program, vm_lacks};
 use isolazi_tests::{Mode, World, fixture};
 
 use crate::Bench;
@@ -111,7 +111,7 @@ impl Peer {
         );
         Ok(Self {
             command_line: own,
-            helper: world.shared().appliance.join(VSOCK_HELPER),
+            helper: program()?,
             folder: folder.to_owned(),
         })
     }
@@ -142,9 +142,8 @@ impl Peer {
             drop(fs::remove_file(socket(name)));
         }
         let helper = Command::new(&self.helper)
-            .args(["--guest-cid", "3", "--socket"])
+            .arg0("isolazi-vsock")
             .arg(socket("vsock-device.sock"))
-            .arg("--uds-path")
             .arg(socket("vsock.sock"))
             .stdout(Stdio::null())
             .spawn()?;

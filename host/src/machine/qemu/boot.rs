@@ -46,13 +46,13 @@ pub(super) struct Booted {
     pub(super) pid: u32,
     pub(super) accelerator: Accelerator,
     pub(super) shares: Rc<tokio::sync::Mutex<Shares>>,
-    _vsock: Vsock,
+    vsock: Option<Vsock>,
 }
 
 impl Booted {
-    /// QEMU's process, once.
-    pub(super) fn take_qemu(&mut self) -> Option<Child> {
-        self.qemu.take()
+    /// QEMU's process and what it cannot go on without, once.
+    pub(super) fn take_qemu(&mut self) -> Option<(Child, Vsock)> {
+        self.qemu.take().zip(self.vsock.take())
     }
 
     pub(super) fn shared_folders(&self) -> Vec<PathBuf> {
@@ -73,7 +73,7 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
     let accelerator = accel::choose(&qemu, &kernel, &layout.probe_result()).await;
     let token = prepare_files(&appliance, layout)?;
 
-    let vsock = Vsock::open(&appliance, layout, u32::from_ne_bytes(random()?)).await?;
+    let vsock = Vsock::open(layout, u32::from_ne_bytes(random()?)).await?;
 
     let host_cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let config = QemuConfig {
@@ -104,7 +104,7 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
         qemu: Some(child),
         accelerator,
         shares: Rc::new(tokio::sync::Mutex::new(shares)),
-        _vsock: vsock,
+        vsock: Some(vsock),
     };
     Ok((booted, ready))
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  command ──► supervisor.sock ──► supervisor ─┬─► QEMU ──► guest
-//!     │          where is the agent?           ├─► vhost-device-vsock, where the kernel has no vsock
+//!     │          where is the agent?           ├─► its vsock, where the kernel has none
 //!     │          share this folder             └─► virtiofsd, one a folder
 //!     └──────► vsock (unix socket or AF_VSOCK) ─────────► agent
 //! ```
@@ -40,6 +40,8 @@ use crate::paths::Paths;
 pub use helper::find as find_program;
 pub use layout::Layout;
 pub use supervisor::run_if_supervisor;
+#[cfg(target_os = "linux")]
+pub use vsock::run_if_vsock_helper;
 pub use wire::{MachineState, Ready};
 
 use wire::{Answer, Ask};

@@ -165,7 +165,7 @@ async fn accept(listener: UnixListener, supervisor: Rc<Supervisor>) {
 impl Supervisor {
     /// Until QEMU ends, by itself or because it was asked to.
     async fn keep_running(&self) {
-        let Some(mut qemu) = self
+        let Some((mut qemu, mut vsock)) = self
             .machine
             .borrow_mut()
             .as_mut()
@@ -175,6 +175,11 @@ impl Supervisor {
         };
         tokio::select! {
             _ = qemu.wait() => return,
+            () = vsock.ended() => {
+                crate::output::failure("the machine's vsock ended unexpectedly, so the machine ends, too");
+                let _ = qemu.kill().await;
+                return;
+            }
             () = self.stop.notified() => {}
         }
         self.shut_guest_down().await;

@@ -3,16 +3,15 @@
 //!
 //! ```text
 //!  Kernel      AF_VSOCK cid:1024 ─► vhost-vsock (/dev/vhost-vsock) ─► guest
-//!  VhostUser   unix socket, "CONNECT 1024" ─► vhost-device-vsock ─► guest
+//!  VhostUser   unix socket ─► the helper, which is this program ─► guest
 //! ```
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use isolazi_protocol::AGENT_VSOCK_PORT;
-use isolazi_protocol::appliance::VSOCK_HELPER;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
@@ -20,7 +19,6 @@ use super::helper;
 use super::layout::Layout;
 use crate::connection::ByteStream;
 use crate::machine::MachineError;
-use crate::machine::appliance::Appliance;
 
 /// How the kernel offers vsocks for guests.
 const KERNEL_DEVICE: &str = "/dev/vhost-vsock";
@@ -28,8 +26,8 @@ const KERNEL_DEVICE: &str = "/dev/vhost-vsock";
 const PRIVATE_CID: u32 = 3;
 /// Addresses below are the hypervisor's, the host's and the loopback's (vsock(7)).
 const FIRST_CID: u32 = 3;
-/// Longest answer to `CONNECT`.
-const LONGEST_ACCEPTANCE: usize = 32;
+/// What this program is called where it is the helper.
+const HELPER_ARGV0: &str = "isolazi-vsock";
 
 /// Where commands reach the guest's vsock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,23 +61,19 @@ pub(super) struct Vsock {
     pub(super) device: Device,
     pub(super) door: Door,
     /// Ends with this value.
-    _helper: Option<Child>,
+    helper: Option<Child>,
 }
 
 impl Vsock {
     /// The best one that there is. `random` chooses among the addresses of the
     /// kernel's, which all guests of the host share.
-    pub(super) async fn open(
-        appliance: &Appliance,
-        layout: &Layout,
-        random: u32,
-    ) -> Result<Self, MachineError> {
+    pub(super) async fn open(layout: &Layout, random: u32) -> Result<Self, MachineError> {
         if is_usable(Path::new(KERNEL_DEVICE)) {
             let cid = address(random);
             return Ok(Self {
                 device: Device::Kernel { cid },
                 door: Door::Kernel { cid },
-                _helper: None,
+                helper: None,
             });
         }
         let (device, door) = (
@@ -87,17 +81,57 @@ impl Vsock {
             layout.helper_socket("vsock"),
         );
         let _ = std::fs::remove_file(&door);
-        let mut command = Command::new(appliance.verified(VSOCK_HELPER)?);
-        command.args(["--guest-cid", &PRIVATE_CID.to_string()]);
-        command.arg("--socket").arg(&device);
-        command.arg("--uds-path").arg(&door);
-        let helper = helper::start(command, &device).await?;
+        let helper = helper::start(helper_command(&device, &door)?, &device).await?;
         Ok(Self {
             device: Device::VhostUser { socket: device },
             door: Door::Socket { path: door },
-            _helper: Some(helper),
+            helper: Some(helper),
         })
     }
+
+    /// Waits until there is no vsock any more, which a helper's end brings about.
+    pub(super) async fn ended(&mut self) {
+        match &mut self.helper {
+            Some(helper) => drop(helper.wait().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn helper_command(device: &Path, door: &Path) -> Result<Command, MachineError> {
+    let program =
+        std::env::current_exe().map_err(MachineError::io("find", Path::new("isolazi")))?;
+    let mut command = Command::new(program);
+    command.arg0(HELPER_ARGV0).arg(device).arg(door);
+    Ok(command)
+}
+
+/// Runs the helper if that is what this process was started as.
+#[cfg(target_os = "linux")]
+pub fn run_if_vsock_helper() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os();
+    if arguments.next()? != HELPER_ARGV0 {
+        return None;
+    }
+    let (device, door) = (arguments.next()?, arguments.next()?);
+    // Half a device would leave everybody waiting.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+    let destination = isolazi_vsock_device::Destination {
+        cid: PRIVATE_CID,
+        port: AGENT_VSOCK_PORT,
+    };
+    let served = isolazi_vsock_device::run(Path::new(&device), Path::new(&door), destination);
+    Some(match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            crate::output::failure(&format!("{:#}", anyhow::Error::from(failure)));
+            ExitCode::FAILURE
+        }
+    })
 }
 
 /// Whether this user may open the device.
@@ -122,8 +156,10 @@ impl Door {
         match self {
             Self::Kernel { cid } => dial_kernel(*cid).await,
             Self::Socket { path } => {
-                let dialed = dial_socket(path).await;
-                dialed.map_err(MachineError::io("reach the agent at", path))
+                let dialed = UnixStream::connect(path).await;
+                Ok(Box::new(
+                    dialed.map_err(MachineError::io("reach the agent at", path))?,
+                ))
             }
         }
     }
@@ -145,29 +181,6 @@ async fn dial_kernel(_cid: u32) -> Result<Box<dyn ByteStream>, MachineError> {
     ))
 }
 
-/// The helper's protocol is that of Firecracker and cloud-hypervisor: the port
-/// in a line, and an answer in a line.
-async fn dial_socket(path: &Path) -> std::io::Result<Box<dyn ByteStream>> {
-    let mut stream = UnixStream::connect(path).await?;
-    let hello = format!("CONNECT {AGENT_VSOCK_PORT}\n");
-    stream.write_all(hello.as_bytes()).await?;
-    read_acceptance(&mut stream).await?;
-    Ok(Box::new(stream))
-}
-
-/// Reads `OK <port>\n`, and not a byte more.
-async fn read_acceptance(stream: &mut UnixStream) -> std::io::Result<()> {
-    let mut line = Vec::with_capacity(LONGEST_ACCEPTANCE);
-    while line.len() < LONGEST_ACCEPTANCE {
-        match stream.read_u8().await? {
-            b'\n' if line.starts_with(b"OK") => return Ok(()),
-            b'\n' => break,
-            byte => line.push(byte),
-        }
-    }
-    Err(std::io::ErrorKind::ConnectionRefused.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,17 +198,6 @@ mod tests {
     fn a_device_that_cannot_be_opened_is_not_used() {
         assert!(!is_usable(Path::new("/dev/no-such-vsock")));
         assert!(is_usable(Path::new("/dev/null")));
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_is_no_acceptance_is_a_refusal() {
-        for (answer, accepted) in [("OK 1073741824\n", true), ("NO\n", false), ("", false)] {
-            let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-            theirs.write_all(answer.as_bytes()).await.unwrap();
-            theirs.write_all(b"more").await.unwrap();
-            drop(theirs);
-            assert_eq!(read_acceptance(&mut ours).await.is_ok(), accepted);
-        }
     }
 
     #[tokio::test]
