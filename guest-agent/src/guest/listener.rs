@@ -6,9 +6,6 @@ use nix::sys::socket::{Backlog, listen};
 use tokio_vsock::{VsockAddr, VsockListener, VsockStream};
 use vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST};
 
-/// So many may wait to be accepted; whoever comes then is refused.
-const BACKLOG: i32 = 1024;
-
 /// Waits for the host to connect.
 #[derive(Debug)]
 pub(super) struct Listener(VsockListener);
@@ -16,7 +13,8 @@ pub(super) struct Listener(VsockListener);
 impl Listener {
     pub(super) fn bind(port: u32) -> io::Result<Self> {
         let listener = VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, port))?;
-        listen(&listener, Backlog::new(BACKLOG)?)?;
+        // Whoever comes when the line is full is refused; the crate's is 128.
+        listen(&listener, Backlog::MAXALLOWABLE)?;
         Ok(Self(listener))
     }
 
