@@ -3,6 +3,9 @@
 //! ```toml
 //! isolation = "vm"                         # where containers run that say nothing of it
 //!
+//! [machine]
+//! idle-stop = "30m"                        # how long it runs while nobody uses it; "never" by default
+//!
 //! [registries]
 //! insecure = ["lan.example:5000"]          # plain http is good enough there
 //! ca-files = ["/etc/ssl/our-ca.pem"]       # trusted besides the system's
@@ -16,6 +19,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use isolazi_protocol::Isolation;
 use serde::Deserialize;
@@ -66,8 +70,20 @@ pub enum ConfigError {
 pub struct Config {
     /// Where containers run that do not say so themselves.
     pub isolation: Option<Isolation>,
+    /// The virtual machine.
+    pub machine: MachineConfig,
     /// How registries are reached.
     pub registries: Registries,
+}
+
+/// The table `[machine]`.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct MachineConfig {
+    /// How long the machine runs while no container runs in it and no command
+    /// uses it; for ever where absent.
+    #[serde(deserialize_with = "duration_or_never")]
+    pub idle_stop: Option<Duration>,
 }
 
 /// The table `[registries]`.
@@ -155,6 +171,25 @@ impl Config {
     }
 }
 
+/// Less would stop a machine between two commands of a script.
+const SHORTEST_IDLE: Duration = Duration::from_secs(2);
+
+fn duration_or_never<'de, D>(deserializer: D) -> Result<Option<Duration>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    let text = String::deserialize(deserializer)?;
+    if text == "never" {
+        return Ok(None);
+    }
+    match humantime::parse_duration(&text) {
+        Ok(duration) if duration >= SHORTEST_IDLE => Ok(Some(duration)),
+        _ => Err(serde::de::Error::custom(format!(
+            "'{text}' is not a time of 2 seconds or more, such as \"10m\", nor \"never\""
+        ))),
+    }
+}
+
 fn read_limited(path: &Path) -> std::io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
@@ -208,6 +243,17 @@ mod tests {
             error.to_string().contains("'a b' is not a registry"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_machine_may_be_told_to_stop_when_idle() {
+        let idle = |text: &str| parse(&format!("[machine]\nidle-stop = {text}"));
+        let minutes = idle("\"10m\"").unwrap().machine.idle_stop;
+        assert_eq!(minutes, Some(Duration::from_secs(600)));
+        assert_eq!(idle("\"never\"").unwrap().machine.idle_stop, None);
+        for text in ["\"soon\"", "\"1s\"", "10"] {
+            assert!(idle(text).unwrap_err().to_string().contains("line 2"));
+        }
     }
 
     #[test]

@@ -270,6 +270,10 @@ pub enum Request {
     },
     /// What layers and containers take on disk. Answered by [`Reply::DiskUsage`].
     DiskUsage,
+    /// How much the engine is used, by others than whoever asks.
+    Activity,
+    /// Have the agent of a guest start anew. Containers run on.
+    RestartAgent,
 }
 
 /// Which part of a log is wanted.
@@ -355,4 +359,11 @@ pub enum Reply {
     Pruned(Vec<LayerUsage>),
     /// Everything that takes space.
     DiskUsage(DiskUsage),
+    /// See [`Request::Activity`].
+    Activity {
+        /// Conversations that are under way.
+        conversations: u32,
+        /// Containers that run, are paused or are about to start again.
+        containers: u32,
+    },
 }

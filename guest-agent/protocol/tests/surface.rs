@@ -231,6 +231,8 @@ fn requests() -> Vec<Request> {
             keep: vec![digest(6)],
         },
         Request::DiskUsage,
+        Request::Activity,
+        Request::RestartAgent,
     ]
     .into_iter()
     .chain(inside_requests())
@@ -391,6 +393,10 @@ fn server_messages() -> Vec<ServerMessage> {
                 bytes: 12,
             }],
         })),
+        Ok(Reply::Activity {
+            conversations: 1,
+            containers: 2,
+        }),
     ];
     let events = events.into_iter().map(ServerMessage::Event);
     events

@@ -69,6 +69,7 @@ fn engine(config: BootConfig) -> Result<Engine, GuestError> {
             }
         },
         power_off: Box::new(shutdown::request_soon),
+        restart: Box::new(shutdown::end_process_soon),
     };
     Engine::open(EngineConfig {
         root: DATA_ROOT.into(),

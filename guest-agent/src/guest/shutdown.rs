@@ -24,10 +24,20 @@ pub(super) fn request() -> Result<(), nix::Error> {
     kill(Pid::from_raw(1), Signal::SIGTERM)
 }
 
-/// [`request`] after a moment, in which the answer to whoever asked can leave.
+/// So much later, the answer to whoever asked has left.
+const ANSWER_FIRST: Duration = Duration::from_millis(50);
+
+/// Ends this process without any care, after a moment; PID 1 starts another.
 /// Must be called within a tokio runtime.
+pub(super) fn end_process_soon() {
+    tokio::spawn(async {
+        tokio::time::sleep(ANSWER_FIRST).await;
+        std::process::abort();
+    });
+}
+
+/// [`request`] after a moment. Must be called within a tokio runtime.
 pub(super) fn request_soon() {
-    const ANSWER_FIRST: Duration = Duration::from_millis(50);
     tokio::spawn(async {
         tokio::time::sleep(ANSWER_FIRST).await;
         if let Err(error) = request() {

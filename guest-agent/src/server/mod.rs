@@ -21,6 +21,7 @@ mod volumes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use isolazi_protocol::{
@@ -56,6 +57,8 @@ pub struct Guest {
     pub adopt_clock: fn(u64),
     /// Ends the guest.
     pub power_off: Box<dyn Fn() + Send + Sync>,
+    /// Ends this process, soon, so that another takes its place.
+    pub restart: Box<dyn Fn() + Send + Sync>,
 }
 
 /// The engine: layers and containers below one folder.
@@ -64,6 +67,8 @@ pub struct Engine {
     layers: LayerStore,
     containers: ContainerStore,
     volumes: VolumeStore,
+    /// Conversations that are under way.
+    conversations: AtomicU32,
 }
 
 impl std::fmt::Debug for Guest {
@@ -92,6 +97,7 @@ impl Engine {
             layers: LayerStore::open(&config.root).map_err(|error| layers::to_wire(&error))?,
             containers,
             volumes,
+            conversations: AtomicU32::new(0),
         })
     }
 
@@ -134,16 +140,51 @@ impl Engine {
         ))
     }
 
-    async fn shut_down(&self) -> Result<Reply, WireError> {
-        let Some(guest) = &self.guest else {
-            return Err(WireError::new(
-                ErrorCode::Unsupported,
-                "there is no machine to shut down: this engine runs on the host itself",
-            ));
+    async fn activity(&self) -> Result<Reply, WireError> {
+        let Reply::Containers(active) = self.list(false, false).await? else {
+            return Err(WireError::new(ErrorCode::Internal, "a list is no list"));
         };
+        Ok(Reply::Activity {
+            // But for the one that asks.
+            conversations: self.conversations.load(Ordering::Relaxed) - 1,
+            containers: active.len() as u32,
+        })
+    }
+
+    fn restart(&self) -> Result<Reply, WireError> {
+        let guest = self.guest.as_ref().ok_or_else(no_machine)?;
+        (guest.restart)();
+        Ok(Reply::Done)
+    }
+
+    async fn shut_down(&self) -> Result<Reply, WireError> {
+        let guest = self.guest.as_ref().ok_or_else(no_machine)?;
         self.stop_all(SHUTDOWN_GRACE).await;
         (guest.power_off)();
         Ok(Reply::Done)
+    }
+}
+
+fn no_machine() -> WireError {
+    WireError::new(
+        ErrorCode::Unsupported,
+        "there is no machine: this engine runs on the host itself",
+    )
+}
+
+/// Counts a conversation for as long as it lives.
+struct Counted<'a>(&'a AtomicU32);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -162,6 +203,7 @@ pub async fn serve<S>(stream: S, engine: Arc<Engine>) -> Result<(), TransportErr
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    let _counted = Counted::new(&engine.conversations);
     let mut client = Transport::new(stream);
     let opening = tokio::time::timeout(PATIENCE, open(&mut client, &engine)).await;
     let Some(request) = opening.map_err(|_| TransportError::Closed)?? else {
@@ -253,6 +295,8 @@ where
         Request::Usage { containers, all } => engine.usage(&containers, all),
         Request::PruneLayers { keep } => engine.prune_layers(keep).await,
         Request::DiskUsage => engine.disk_usage().await,
+        Request::Activity => engine.activity().await,
+        Request::RestartAgent => engine.restart(),
     };
     client.send_message(&ServerMessage::Reply(reply)).await?;
     hang_up(client).await

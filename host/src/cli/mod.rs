@@ -258,6 +258,12 @@ pub enum VmCommand {
     Start,
     /// Stop the virtual machine and the containers in it
     Stop,
+    /// Stop the virtual machine and start it again
+    Restart {
+        /// Restart its agent only; containers run on
+        #[arg(long)]
+        agent: bool,
+    },
     /// Show whether the machine runs, and which hypervisors there are
     Status(FormatArgs),
     /// Show the machine's configuration

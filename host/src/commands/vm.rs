@@ -12,13 +12,14 @@ use crate::output;
 pub(super) async fn vm(context: &Context, command: &VmCommand) -> Result<()> {
     let machine = Qemu::new(&context.paths)?;
     match command {
-        VmCommand::Start => {
-            setup::ensure_machine(&context.paths).await?;
-            let ready = machine.start().await?;
-            output::result(format!(
-                "running (agent answered {} ms after QEMU's start)",
-                ready.boot_ms
-            ));
+        VmCommand::Start => start(context, &machine).await?,
+        VmCommand::Restart { agent: false } => {
+            machine.stop().await?;
+            start(context, &machine).await?;
+        }
+        VmCommand::Restart { agent: true } => {
+            machine.restart_agent().await?;
+            output::result("the agent runs again");
         }
         VmCommand::Stop => match machine.stop().await? {
             true => output::result("stopped"),
@@ -27,6 +28,16 @@ pub(super) async fn vm(context: &Context, command: &VmCommand) -> Result<()> {
         VmCommand::Status(args) => status(&machine.state().await?, args)?,
         VmCommand::Info(args) => info(context, args)?,
     }
+    Ok(())
+}
+
+async fn start(context: &Context, machine: &Qemu) -> Result<()> {
+    setup::ensure_machine(&context.paths).await?;
+    let ready = machine.start().await?;
+    output::result(format!(
+        "running (agent answered {} ms after QEMU's start)",
+        ready.boot_ms
+    ));
     Ok(())
 }
 

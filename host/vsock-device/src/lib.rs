@@ -22,9 +22,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use thiserror::Error;
-use vhost::vhost_user::Listener;
-use vhost_user_backend::VhostUserDaemon;
+use vhost::vhost_user::{Error as VhostUserError, Listener};
+use vhost_user_backend::{Error, VhostUserDaemon};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
 pub use muxer::Destination;
@@ -33,7 +32,7 @@ use device::Device;
 use muxer::Muxer;
 
 /// Why the device came to an end.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// A socket could not be made.
     #[error("cannot listen at {path}")]
@@ -76,7 +75,11 @@ pub fn run(control: &Path, clients: &Path, destination: Destination) -> Result<(
         .map_err(|error| Failure::Hypervisor(error.to_string()))?;
     let hypervisor = daemon.shutdown_handle();
     std::thread::spawn(move || {
-        let outcome = daemon.wait();
+        let outcome = match daemon.wait() {
+            // Ended or killed, it just hangs up.
+            Err(Error::HandleRequest(VhostUserError::Disconnected)) => Ok(()),
+            outcome => outcome,
+        };
         // Nobody listens where the device ended first.
         let _ = ended.send(outcome.map_err(|error| Failure::Hypervisor(error.to_string())));
     });

@@ -102,6 +102,8 @@ impl Peer {
             let is_initrd = own.last().is_some_and(|last| last == "-initrd");
             own.push(match is_initrd {
                 true => initrd.display().to_string(),
+                // Read from here.
+                false if word.starts_with("socket,id=console,") => "stdio,id=console".to_owned(),
                 false => word.replace(&machine, &folder.display().to_string()),
             });
         }

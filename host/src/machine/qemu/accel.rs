@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use super::helper;
@@ -18,7 +19,8 @@ use super::helper;
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How the guest's instructions are executed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Accelerator {
     Kvm,
     Tcg,

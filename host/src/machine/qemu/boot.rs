@@ -1,27 +1,27 @@
-//! Bringing the machine up, from its files to the agent's first answer.
+//! Bringing the machine up, from its files to the agent's first answer, or
+//! taking over one that is up.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use isolazi_protocol::Request;
 use isolazi_protocol::appliance::{DATA_TEMPLATE, INITRAMFS, VIRTIOFS_HELPER};
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
-use tokio::sync::Notify;
 
 use super::accel::{self, Accelerator};
 use super::command::{QemuConfig, arguments};
+use super::console::Console;
 use super::layout::Layout;
+use super::process::{Identity, Process};
+use super::record::{Record, host_boot};
 use super::shares::Shares;
 use super::vsock::Vsock;
 use super::wire::Ready;
-use super::{dial_guest, disk, helper, initrd};
-use crate::connection::Conversation;
+use super::{ask_agent, disk, helper, initrd};
 use crate::machine::MachineError;
 use crate::machine::appliance::{self, Appliance};
 use crate::paths::Paths;
@@ -30,29 +30,40 @@ use crate::paths::Paths;
 /// longer than this will not come.
 const BOOT_PATIENCE: Duration = Duration::from_secs(90);
 const RETRY: Duration = Duration::from_millis(5);
-/// The agent prints this when it listens.
-const READY_LINE: &str = "isolazi: ready";
-/// So much of the console is kept for an error message.
-const CONSOLE_TAIL: usize = 16 << 10;
-/// So much of it goes to the log file.
-const CONSOLE_LOG: usize = 1 << 20;
-/// So many of its lines are shown.
-const SHOWN_LINES: usize = 5;
+/// Where the guest's word that its agent listens was not heard, the agent is
+/// asked after this time.
+const UNHEARD: Duration = Duration::from_secs(1);
+/// An agent of a machine that is up answers within this time.
+const ADOPTION_PATIENCE: Duration = Duration::from_secs(10);
 const MEMORY_MIB: std::ops::RangeInclusive<u64> = 512..=1536;
 
-/// A machine that is up, and what has to live as long.
+/// A machine that is up.
 pub(super) struct Booted {
-    qemu: Option<Child>,
+    processes: Option<Processes>,
     pub(super) pid: u32,
     pub(super) accelerator: Accelerator,
     pub(super) shares: Rc<tokio::sync::Mutex<Shares>>,
-    vsock: Option<Vsock>,
+}
+
+/// What a machine cannot go on without.
+pub(super) struct Processes {
+    pub(super) qemu: Process,
+    pub(super) vsock: Option<Process>,
 }
 
 impl Booted {
-    /// QEMU's process and what it cannot go on without, once.
-    pub(super) fn take_qemu(&mut self) -> Option<(Child, Vsock)> {
-        self.qemu.take().zip(self.vsock.take())
+    fn new(processes: Processes, shares: Shares, record: &Record) -> Self {
+        Self {
+            processes: Some(processes),
+            pid: record.qemu.pid,
+            accelerator: record.accelerator,
+            shares: Rc::new(tokio::sync::Mutex::new(shares)),
+        }
+    }
+
+    /// Its processes, once.
+    pub(super) fn take_processes(&mut self) -> Option<Processes> {
+        self.processes.take()
     }
 
     pub(super) fn shared_folders(&self) -> Vec<PathBuf> {
@@ -63,32 +74,72 @@ impl Booted {
     }
 }
 
+/// Takes over the machine that a supervisor which was killed has left. One that
+/// does not answer any more is ended, so that another can be booted.
+pub(super) async fn adopt(paths: &Paths, layout: &Layout) -> Option<(Booted, Ready)> {
+    let record = Record::read(&layout.record())?;
+    match adopt_recorded(paths, layout, &record).await {
+        Ok(adopted) => Some(adopted),
+        Err(reason) => {
+            let reason = format!("{:#}", anyhow::Error::from(reason));
+            crate::output::failure(&format!("cannot take over the machine: {reason}"));
+            for remains in record.processes() {
+                if let Some(mut remains) = Process::adopt(remains) {
+                    remains.kill().await;
+                }
+            }
+            None
+        }
+    }
+}
+
+async fn adopt_recorded(
+    paths: &Paths,
+    layout: &Layout,
+    record: &Record,
+) -> Result<(Booted, Ready), MachineError> {
+    let gone = |what: &str| MachineError::Failed(format!("its {what} is gone"));
+    let virtiofsd = Appliance::open(&appliance::folder(paths))?.verified(VIRTIOFS_HELPER)?;
+    let ready = record.ready.clone().ok_or_else(|| gone("supervisor"))?;
+    if !record.qemu.is_alive() {
+        return Err(gone("hypervisor"));
+    }
+    let answered = tokio::time::timeout(ADOPTION_PATIENCE, answers(&ready)).await;
+    if answered != Ok(true) {
+        return Err(MachineError::Failed("its agent does not answer".to_owned()));
+    }
+    let log = layout.console_log();
+    let log = File::options()
+        .append(true)
+        .create(true)
+        .open(&log)
+        .map_err(MachineError::io("write", &log))?;
+    Console::follow(layout.helper_socket("console"), log);
+    let processes = Processes {
+        qemu: Process::adopt(record.qemu).ok_or_else(|| gone("hypervisor"))?,
+        vsock: record.vsock.and_then(Process::adopt),
+    };
+    let shares = Shares::adopt(virtiofsd, layout.clone(), record.clone());
+    Ok((Booted::new(processes, shares, record), ready))
+}
+
 /// Boots the machine and waits for its agent.
 pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Ready), MachineError> {
     let appliance = Appliance::open(&appliance::folder(paths))?;
     let program = super::program();
     let qemu = helper::find(&program).ok_or(MachineError::NoHypervisor(program))?;
-    let version = accel::version(&qemu);
-    let kernel = appliance.kernel()?;
-    let accelerator = accel::choose(&qemu, &kernel, &layout.probe_result()).await;
+    let virtiofsd = appliance.verified(VIRTIOFS_HELPER)?;
     let token = prepare_files(&appliance, layout)?;
-
     let vsock = Vsock::open(layout, u32::from_ne_bytes(random()?)).await?;
+    let config = configure(&qemu, &appliance, layout, &vsock).await?;
 
-    let host_cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let config = QemuConfig {
-        accelerator,
-        kernel,
-        initrd: layout.initrd(),
-        disk: layout.disk(),
-        vsock: vsock.device.clone(),
-        qmp: layout.helper_socket("qmp"),
-        cpus: accel::processors(accelerator, version.await, host_cpus),
-        memory_mib: memory_mib(),
-    };
     let started = Instant::now();
     let mut child = start_qemu(&qemu, &config)?;
-    let console = Console::follow(&mut child, &layout.console_log());
+    let mut record = record(&child, &vsock, config.accelerator)?;
+    record.write(&layout.record())?;
+    let log = layout.console_log();
+    let log = File::create(&log).map_err(MachineError::io("write", &log))?;
+    let console = Console::follow(config.console, log);
     let mut ready = Ready {
         door: vsock.door.clone(),
         token,
@@ -96,17 +147,56 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
     };
     wait_for_agent(&mut child, &ready, &console).await?;
     ready.boot_ms = started.elapsed().as_millis() as u64;
+    record.ready = Some(ready.clone());
+    record.write(&layout.record())?;
     // Its content is in the guest's memory now.
     let _ = std::fs::remove_file(layout.initrd());
-    let shares = Shares::new(appliance.verified(VIRTIOFS_HELPER)?, layout.clone());
-    let booted = Booted {
-        pid: child.id().unwrap_or_default(),
-        qemu: Some(child),
-        accelerator,
-        shares: Rc::new(tokio::sync::Mutex::new(shares)),
-        vsock: Some(vsock),
+    let shares = Shares::adopt(virtiofsd, layout.clone(), record.clone());
+    let processes = Processes {
+        qemu: child.into(),
+        vsock: vsock.into_helper(),
     };
-    Ok((booted, ready))
+    Ok((Booted::new(processes, shares, &record), ready))
+}
+
+async fn configure(
+    qemu: &Path,
+    appliance: &Appliance,
+    layout: &Layout,
+    vsock: &Vsock,
+) -> Result<QemuConfig, MachineError> {
+    let version = accel::version(qemu);
+    let kernel = appliance.kernel()?;
+    let accelerator = accel::choose(qemu, &kernel, &layout.probe_result()).await;
+    let host_cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(QemuConfig {
+        accelerator,
+        kernel,
+        initrd: layout.initrd(),
+        disk: layout.disk(),
+        vsock: vsock.device.clone(),
+        qmp: layout.helper_socket("qmp"),
+        console: layout.helper_socket("console"),
+        cpus: accel::processors(accelerator, version.await, host_cpus),
+        memory_mib: memory_mib(),
+    })
+}
+
+fn record(qemu: &Child, vsock: &Vsock, accelerator: Accelerator) -> Result<Record, MachineError> {
+    let ended = || {
+        MachineError::Failed(
+            "QEMU ended as soon as it was started; see the machine's supervisor.log".to_owned(),
+        )
+    };
+    Ok(Record {
+        host_boot: host_boot(),
+        qemu: qemu.id().and_then(Identity::of).ok_or_else(ended)?,
+        vsock: vsock.helper(),
+        accelerator,
+        ready: None,
+        used_slots: 0,
+        shares: Vec::new(),
+    })
 }
 
 /// The disk, where there is none yet, and the initramfs; returns the token in it.
@@ -144,8 +234,8 @@ fn memory_mib() -> u64 {
 fn start_qemu(qemu: &Path, config: &QemuConfig) -> Result<Child, MachineError> {
     let mut command = Command::new(qemu);
     command.args(arguments(config));
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    helper::die_with_us(&mut command);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.kill_on_drop(true);
     command.spawn().map_err(MachineError::io("start", qemu))
 }
 
@@ -155,7 +245,7 @@ async fn wait_for_agent(
     console: &Console,
 ) -> Result<(), MachineError> {
     let answered = async {
-        console.ready.notified().await;
+        let _ = tokio::time::timeout(UNHEARD, console.ready.notified()).await;
         while !answers(ready).await {
             tokio::time::sleep(RETRY).await;
         }
@@ -177,75 +267,5 @@ async fn wait_for_agent(
 }
 
 async fn answers(ready: &Ready) -> bool {
-    let Ok(dialed) = dial_guest(ready).await else {
-        return false;
-    };
-    match Conversation::open(dialed, &Request::Ping).await {
-        Ok(conversation) => conversation.reply().await.is_ok(),
-        Err(_) => false,
-    }
-}
-
-/// What the guest prints: its start in a file, its end in memory.
-struct Console {
-    tail: Arc<Mutex<Vec<u8>>>,
-    /// The agent says that it listens.
-    ready: Arc<Notify>,
-}
-
-impl Console {
-    fn follow(qemu: &mut Child, log: &Path) -> Self {
-        let console = Self {
-            tail: Arc::default(),
-            ready: Arc::default(),
-        };
-        if let Some(output) = qemu.stdout.take() {
-            let (tail, ready) = (Arc::clone(&console.tail), Arc::clone(&console.ready));
-            tokio::spawn(keep(output, log.to_owned(), tail, ready));
-        }
-        console
-    }
-
-    /// The last lines, as one line in which nothing can pose as ours.
-    fn tail(&self) -> String {
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(&tail);
-        let lines: Vec<&str> = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect();
-        let last = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
-        match last.is_empty() {
-            true => "(nothing)".to_owned(),
-            false => crate::output::printable(&last.join(" | ")),
-        }
-    }
-}
-
-async fn keep(
-    mut output: impl AsyncRead + Unpin,
-    log: PathBuf,
-    tail: Arc<Mutex<Vec<u8>>>,
-    ready: Arc<Notify>,
-) {
-    let mut file = File::create(log).ok();
-    let mut room = CONSOLE_LOG;
-    let mut buffer = vec![0; 4096];
-    while let Ok(count @ 1..) = output.read(&mut buffer).await {
-        let bytes = &buffer[..count];
-        let logged = &bytes[..count.min(room)];
-        room -= logged.len();
-        if let Some(file) = &mut file {
-            // The console is a convenience; the machine runs without its log.
-            let _ = file.write_all(logged);
-        }
-        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-        tail.extend_from_slice(bytes);
-        let surplus = tail.len().saturating_sub(CONSOLE_TAIL);
-        tail.drain(..surplus);
-        if String::from_utf8_lossy(&tail).contains(READY_LINE) {
-            ready.notify_one();
-        }
-    }
+    ask_agent(ready, &Request::Ping).await.is_ok()
 }

@@ -15,6 +15,7 @@ pub(super) struct QemuConfig {
     pub(super) disk: PathBuf,
     pub(super) vsock: Device,
     pub(super) qmp: PathBuf,
+    pub(super) console: PathBuf,
     pub(super) cpus: usize,
     pub(super) memory_mib: u64,
 }
@@ -53,7 +54,9 @@ pub(super) fn arguments(config: &QemuConfig) -> Vec<OsString> {
     line.path("-kernel", "", &config.kernel);
     line.path("-initrd", "", &config.initrd);
     line.option("-append", "console=hvc0 quiet panic=-1 reboot=t");
-    line.words("-chardev stdio,id=console,signal=off");
+    // Not a pipe: a supervisor that comes later can connect to it again.
+    line.path("-chardev", "socket,id=console,path=", &config.console)
+        .append(",server=on,wait=off");
     line.words("-device virtio-serial-pci -device virtconsole,chardev=console");
     line.path("-qmp", "unix:", &config.qmp)
         .append(",server=on,wait=off");
@@ -123,6 +126,7 @@ mod tests {
                 socket: "/m/run/vsock-device.sock".into(),
             },
             qmp: "/m/run/qmp.sock".into(),
+            console: "/m/run/console.sock".into(),
             cpus: 2,
             memory_mib: 1024,
         }

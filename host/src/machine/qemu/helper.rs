@@ -1,4 +1,5 @@
-//! Programs that belong to the machine and end with its supervisor.
+//! Programs that belong to the machine: they end with its supervisor, unless
+//! that one is killed.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -23,7 +24,7 @@ pub(super) async fn start(mut command: Command, socket: &Path) -> Result<Child, 
     let program = PathBuf::from(command.as_std().get_program());
     let _ = std::fs::remove_file(socket);
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    die_with_us(&mut command);
+    command.kill_on_drop(true);
     let mut child = command
         .spawn()
         .map_err(MachineError::io("start", &program))?;

@@ -97,6 +97,11 @@ impl Layout {
         self.folder.join("boot.cpio")
     }
 
+    /// What the machine consists of.
+    pub fn record(&self) -> PathBuf {
+        self.folder.join("machine.json")
+    }
+
     /// What was found out about the processor's virtualization.
     pub fn probe_result(&self) -> PathBuf {
         self.folder.join("accelerator")

@@ -13,11 +13,14 @@
 mod accel;
 mod boot;
 mod command;
+mod console;
 mod disk;
 mod helper;
 mod initrd;
 mod layout;
+mod process;
 mod qmp;
+mod record;
 mod shares;
 mod supervisor;
 mod vsock;
@@ -28,12 +31,13 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use isolazi_protocol::{BindSource, Isolation, Token};
+use isolazi_protocol::{BindSource, Isolation, Reply, Request, Token};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use crate::connection::Dialed;
+use crate::connection::{Conversation, Dialed};
+use crate::engine::EngineError;
 use crate::machine::{Machine, MachineError, appliance};
 use crate::paths::Paths;
 
@@ -44,11 +48,16 @@ pub use supervisor::run_if_supervisor;
 pub use vsock::run_if_vsock_helper;
 pub use wire::{MachineState, Ready};
 
+use record::Record;
 use wire::{Answer, Ask};
 
 /// How long a supervisor may take to open its socket.
 const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(5);
+/// How long an agent may take to start anew, and how often that is looked at.
+/// The first look comes after the old one has ended.
+const AGENT_PATIENCE: Duration = Duration::from_secs(30);
+const AGENT_RETRY: Duration = Duration::from_millis(200);
 
 /// The name of QEMU's program for this processor.
 pub fn program() -> String {
@@ -81,7 +90,7 @@ impl Qemu {
 
     /// How the machine is; never starts it.
     pub async fn state(&self) -> Result<MachineState, MachineError> {
-        if !self.layout.is_running() {
+        if !self.is_up().await? {
             return Ok(MachineState::Stopped);
         }
         match self.ask(&Ask::State, false).await {
@@ -94,22 +103,62 @@ impl Qemu {
 
     /// Shuts the guest down and waits for it; tells whether it ran.
     pub async fn stop(&self) -> Result<bool, MachineError> {
-        if !self.layout.is_running() {
+        if !self.is_up().await? {
             return Ok(false);
         }
         match self.ask(&Ask::Stop, false).await? {
             Answer::Stopped => {}
             other => return Err(other.unexpected()),
         }
-        // The supervisor's lock falls with the supervisor.
-        while self.layout.is_running() {
-            tokio::time::sleep(RETRY).await;
-        }
+        self.await_supervisors_end().await;
         Ok(true)
     }
 
-    /// Puts one question to the supervisor, which with `start` is started if need be.
+    /// Has the guest's agent start anew, and waits for it. Containers run on.
+    pub async fn restart_agent(&self) -> Result<(), MachineError> {
+        let failed = |error| MachineError::Failed(format!("{:#}", anyhow::Error::from(error)));
+        let ready = self.start().await?;
+        ask_agent(&ready, &Request::RestartAgent)
+            .await
+            .map_err(failed)?;
+        let deadline = Instant::now() + AGENT_PATIENCE;
+        loop {
+            tokio::time::sleep(AGENT_RETRY).await;
+            match ask_agent(&ready, &Request::Ping).await {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => return Err(failed(error)),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Whether it runs or is being booted. One that has lost its supervisor gets
+    /// another one.
+    async fn is_up(&self) -> Result<bool, MachineError> {
+        if self.layout.is_running() {
+            return Ok(true);
+        }
+        let record = Record::read(&self.layout.record());
+        if record.is_none_or(|record| !record.qemu.is_alive()) {
+            return Ok(false);
+        }
+        self.start().await?;
+        Ok(true)
+    }
+
+    /// Puts one question to the supervisor, which with `start` is started if
+    /// need be, again where it was just about to end.
     async fn ask(&self, ask: &Ask, start: bool) -> Result<Answer, MachineError> {
+        loop {
+            match self.ask_once(ask, start).await? {
+                Answer::Failed(reason) => return Err(MachineError::Failed(reason)),
+                Answer::Stopped if start => self.await_supervisors_end().await,
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    async fn ask_once(&self, ask: &Ask, start: bool) -> Result<Answer, MachineError> {
         let stream = match UnixStream::connect(self.layout.socket()).await {
             Ok(stream) => stream,
             Err(_) if start => self.start_supervisor().await?,
@@ -121,10 +170,13 @@ impl Qemu {
         stream.write_all(&question).await.map_err(lost)?;
         let mut line = String::new();
         stream.read_line(&mut line).await.map_err(lost)?;
-        let answer: Answer = serde_json::from_str(&line).map_err(|error| lost(error.into()))?;
-        match answer {
-            Answer::Failed(reason) => Err(MachineError::Failed(reason)),
-            other => Ok(other),
+        serde_json::from_str(&line).map_err(|error| lost(error.into()))
+    }
+
+    /// The supervisor's lock falls with the supervisor.
+    async fn await_supervisors_end(&self) {
+        while self.layout.is_running() {
+            tokio::time::sleep(RETRY).await;
         }
     }
 
@@ -217,6 +269,13 @@ impl Machine for Qemu {
         }
         .boxed()
     }
+}
+
+/// Puts one question to the agent of a guest that is ready.
+async fn ask_agent(ready: &Ready, request: &Request) -> Result<Reply, EngineError> {
+    let dialed = dial_guest(ready).await?;
+    let conversation = Conversation::open(dialed, request).await?;
+    Ok(conversation.reply().await?)
 }
 
 /// Connects to the agent of a guest that is ready.

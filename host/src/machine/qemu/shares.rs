@@ -6,12 +6,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use super::command::{HOTPLUG_BUS, HOTPLUG_SLOTS};
 use super::helper;
 use super::layout::Layout;
+use super::process::Process;
 use super::qmp::Qmp;
+use super::record::{Record, ShareRecord};
 use crate::machine::MachineError;
 
 /// The shares of one boot.
@@ -20,9 +22,9 @@ pub(super) struct Shares {
     virtiofsd: PathBuf,
     layout: Layout,
     in_use: Vec<Share>,
-    /// Slots of the bus that have been used; none is used twice, as the guest
-    /// may still mount what was there.
-    used: u8,
+    /// Of the machine, with its shares. Slots of the bus that have been used are
+    /// not used twice, as the guest may still mount what was there.
+    record: Record,
 }
 
 #[derive(Debug)]
@@ -30,17 +32,21 @@ struct Share {
     folder: PathBuf,
     read_only: bool,
     tag: String,
-    /// Ends with us.
-    daemon: Child,
+    daemon: Process,
 }
 
 impl Share {
     fn serves(&mut self, folder: &Path, read_only: bool) -> bool {
-        self.folder == folder && self.read_only == read_only && self.is_alive()
+        self.folder == folder && self.read_only == read_only && self.daemon.is_alive()
     }
 
-    fn is_alive(&mut self) -> bool {
-        matches!(self.daemon.try_wait(), Ok(None))
+    fn record(&self) -> Option<ShareRecord> {
+        Some(ShareRecord {
+            folder: self.folder.clone(),
+            read_only: self.read_only,
+            tag: self.tag.clone(),
+            daemon: self.daemon.identity()?,
+        })
     }
 }
 
@@ -55,12 +61,21 @@ enum Sandbox {
 }
 
 impl Shares {
-    pub(super) fn new(virtiofsd: PathBuf, layout: Layout) -> Self {
+    /// Those of the recorded machine that are still served.
+    pub(super) fn adopt(virtiofsd: PathBuf, layout: Layout, record: Record) -> Self {
+        let served = record.shares.iter().filter_map(|share| {
+            Some(Share {
+                folder: share.folder.clone(),
+                read_only: share.read_only,
+                tag: share.tag.clone(),
+                daemon: Process::adopt(share.daemon)?,
+            })
+        });
         Self {
             virtiofsd,
             layout,
-            in_use: Vec::new(),
-            used: 0,
+            in_use: served.collect(),
+            record,
         }
     }
 
@@ -92,25 +107,31 @@ impl Shares {
     }
 
     async fn plug(&mut self, folder: PathBuf, read_only: bool) -> Result<String, MachineError> {
-        if self.used == HOTPLUG_SLOTS {
+        if self.record.used_slots == HOTPLUG_SLOTS {
             return Err(MachineError::Failed(format!(
                 "{HOTPLUG_SLOTS} folders have been shared with the machine, which is all it can take; restart it with: isolazi vm stop"
             )));
         }
-        self.used += 1;
-        let slot = self.used;
+        self.record.used_slots += 1;
+        let slot = self.record.used_slots;
         let tag = format!("share-{slot}");
         let socket = self.layout.helper_socket(&tag);
         let daemon = self.serve(&folder, &socket, read_only).await?;
-        let mut qmp = Qmp::connect(&self.layout.helper_socket("qmp")).await?;
-        add_device(&mut qmp, slot, &tag, &socket).await?;
-        self.in_use.retain_mut(Share::is_alive);
+        self.in_use.retain_mut(|share| share.daemon.is_alive());
         self.in_use.push(Share {
             folder,
             read_only,
             tag: tag.clone(),
-            daemon,
+            daemon: daemon.into(),
         });
+        // Before QEMU knows of it, so that no daemon is ever forgotten.
+        self.record.shares = self.in_use.iter().filter_map(Share::record).collect();
+        self.record.write(&self.layout.record())?;
+        let mut qmp = Qmp::connect(&self.layout.helper_socket("qmp")).await?;
+        if let Err(error) = add_device(&mut qmp, slot, &tag, &socket).await {
+            self.in_use.pop();
+            return Err(error);
+        }
         Ok(tag)
     }
 
@@ -120,7 +141,7 @@ impl Shares {
         folder: &Path,
         socket: &Path,
         read_only: bool,
-    ) -> Result<Child, MachineError> {
+    ) -> Result<tokio::process::Child, MachineError> {
         let start = |sandbox| {
             let mut command = Command::new(&self.virtiofsd);
             command.args(arguments(

@@ -1,20 +1,21 @@
 //! The supervisor: a detached process that owns QEMU and its helpers.
 //!
 //! ```text
-//!  Booting ──agent answers──► Running ──Stop──► (guest shuts down) ──► ends
+//!  Booting ──agent answers──► Running ──Stop, or idle──► Stopping ──► ends
 //!     │                          │
 //!     └── Failed(why) ──► ends   └── QEMU ends by itself ──► ends
 //! ```
 //!
 //! It holds the machine's lock, so there is one at most. Who asks while it
-//! boots is answered when that is over. Its helpers die with it.
+//! boots or stops is answered when that is over. One that is killed leaves the
+//! machine running, with a record of it, from which the next one takes it over.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isolazi_protocol::{Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -22,11 +23,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
-use super::Qemu;
-use super::boot::{self, Booted};
+use super::boot::{self, Booted, Processes};
 use super::layout::Layout;
+use super::process::Process;
 use super::wire::{self, Answer, Ask, MachineState, Ready};
-use crate::connection::Conversation;
+use super::{Qemu, ask_agent};
+use crate::config::Config;
 use crate::engine::Engine;
 use crate::machine::{MachineError, known};
 use crate::paths::Paths;
@@ -37,6 +39,10 @@ pub(super) const ARGV0: &str = "isolazi-machine";
 const LONGEST_ASK: u64 = 64 << 10;
 /// What a guest may take to shut down before its power is cut.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
+/// How often the guest is looked after.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// What an agent may take to say how much it is used.
+const AGENT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long those who ask may take to connect and to read their answers when
 /// the machine is gone.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -75,6 +81,7 @@ fn run(root: &Path) -> Result<(), MachineError> {
 enum Phase {
     Booting,
     Running(Ready),
+    Stopping,
     Failed(String),
 }
 
@@ -86,6 +93,8 @@ struct Supervisor {
     stopped: watch::Sender<bool>,
     /// Somebody got an answer.
     answered: Notify,
+    /// When the machine was last in use, as far as is known.
+    last_use: Cell<Instant>,
 }
 
 /// What cannot be started again is told in the log.
@@ -102,6 +111,28 @@ async fn revive_containers(paths: Paths) {
     }
 }
 
+/// A machine that is up.
+struct Up {
+    booted: Booted,
+    ready: Ready,
+    /// It has just been booted.
+    is_new: bool,
+}
+
+/// The machine that an earlier supervisor has left, or else a new one.
+async fn bring_up(paths: &Paths, layout: &Layout) -> Result<Up, MachineError> {
+    let (adopted, is_new) = match boot::adopt(paths, layout).await {
+        Some(adopted) => (adopted, false),
+        None => (boot::boot(paths, layout).await?, true),
+    };
+    let (booted, ready) = adopted;
+    Ok(Up {
+        booted,
+        ready,
+        is_new,
+    })
+}
+
 async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
     let socket = layout.socket();
     let _ = std::fs::remove_file(&socket);
@@ -113,19 +144,28 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
         stop: Notify::new(),
         stopped: watch::channel(false).0,
         answered: Notify::new(),
+        last_use: Cell::new(Instant::now()),
     });
+    let idle_stop = idle_stop(&paths);
     let accepting = spawn_local(accept(listener, Rc::clone(&supervisor)));
     let booting = tokio::select! {
-        booted = boot::boot(&paths, &layout) => booted,
+        booted = bring_up(&paths, &layout) => booted,
         () = supervisor.stop.notified() => Err(MachineError::Failed("stopped while it booted".to_owned())),
     };
     match booting {
-        Ok((booted, ready)) => {
+        Ok(Up {
+            booted,
+            ready,
+            is_new,
+        }) => {
             supervisor.machine.replace(Some(booted));
-            supervisor.phase.send_replace(Phase::Running(ready));
-            let reviving = spawn_local(revive_containers(paths));
-            supervisor.keep_running().await;
-            reviving.abort();
+            supervisor.phase.send_replace(Phase::Running(ready.clone()));
+            supervisor.last_use.set(Instant::now());
+            let reviving = is_new.then(|| spawn_local(revive_containers(paths)));
+            supervisor.keep_running(&ready, idle_stop).await;
+            if let Some(reviving) = reviving {
+                reviving.abort();
+            }
         }
         Err(error) => {
             let reason = format!("{:#}", anyhow::Error::from(error));
@@ -135,6 +175,7 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
             let _ = tokio::time::timeout(LAST_WORDS, heard).await;
         }
     }
+    let _ = std::fs::remove_file(layout.record());
     let _ = std::fs::remove_file(&socket);
     supervisor.stopped.send_replace(true);
     // Those who have connected get their answers.
@@ -162,58 +203,101 @@ async fn accept(listener: UnixListener, supervisor: Rc<Supervisor>) {
     while asking.join_next().await.is_some() {}
 }
 
+/// How long a machine may be of no use; `None` for ever.
+fn idle_stop(paths: &Paths) -> Option<Duration> {
+    match Config::read(&paths.config()) {
+        Ok(config) => config.machine.idle_stop,
+        Err(error) => {
+            crate::output::failure(&format!("{:#}", anyhow::Error::from(error)));
+            None
+        }
+    }
+}
+
+/// An agent that does not answer has its hands full.
+fn is_in_use(answer: Option<&Reply>) -> bool {
+    !matches!(
+        answer,
+        Some(Reply::Activity {
+            conversations: 0,
+            containers: 0
+        })
+    )
+}
+
+/// Comes to its end with the process, if there is one.
+async fn end_of(process: &mut Option<Process>) {
+    match process {
+        Some(process) => process.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Supervisor {
     /// Until QEMU ends, by itself or because it was asked to.
-    async fn keep_running(&self) {
-        let Some((mut qemu, mut vsock)) = self
+    async fn keep_running(&self, ready: &Ready, idle_stop: Option<Duration>) {
+        let Some(Processes {
+            mut qemu,
+            mut vsock,
+        }) = self
             .machine
             .borrow_mut()
             .as_mut()
-            .and_then(Booted::take_qemu)
+            .and_then(Booted::take_processes)
         else {
             return;
         };
         tokio::select! {
-            _ = qemu.wait() => return,
-            () = vsock.ended() => {
-                crate::output::failure("the machine's vsock ended unexpectedly, so the machine ends, too");
-                let _ = qemu.kill().await;
-                return;
+            () = qemu.ended() => return,
+            () = end_of(&mut vsock) => {
+                crate::output::failure(
+                    "the machine's vsock ended unexpectedly, so the machine ends, too",
+                );
+                return qemu.kill().await;
             }
             () = self.stop.notified() => {}
+            () = self.grow_idle(ready, idle_stop) => {}
         }
-        self.shut_guest_down().await;
-        if tokio::time::timeout(SHUTDOWN_PATIENCE, qemu.wait())
-            .await
-            .is_err()
-        {
-            let _ = qemu.kill().await;
+        // From here on whoever wants the machine waits for the next one.
+        self.phase.send_replace(Phase::Stopping);
+        self.shut_guest_down(ready).await;
+        let ended = tokio::time::timeout(SHUTDOWN_PATIENCE, qemu.ended()).await;
+        if ended.is_err() {
+            qemu.kill().await;
+        }
+    }
+
+    /// Looks after the guest until it has not been used for `limit`. Every look
+    /// sets the guest's clock, too, which falls behind while the host sleeps.
+    async fn grow_idle(&self, ready: &Ready, limit: Option<Duration>) {
+        let beat = limit.map_or(HEARTBEAT, |limit| HEARTBEAT.min(limit / 4));
+        loop {
+            tokio::time::sleep(beat).await;
+            let asked = ask_agent(ready, &Request::Activity);
+            let answer = tokio::time::timeout(AGENT_PATIENCE, asked).await;
+            if is_in_use(answer.ok().and_then(Result::ok).as_ref()) {
+                self.last_use.set(Instant::now());
+            }
+            if limit.is_some_and(|limit| self.last_use.get().elapsed() >= limit) {
+                return;
+            }
         }
     }
 
     /// Asks the agent; where it does not listen, the power is cut later.
-    async fn shut_guest_down(&self) {
-        let ready = match &*self.phase.borrow() {
-            Phase::Running(ready) => ready.clone(),
-            _ => return,
-        };
-        let ask = async |request| {
-            let dialed = super::dial_guest(&ready).await.ok()?;
-            let conversation = Conversation::open(dialed, &request).await.ok()?;
-            conversation.reply().await.ok()
+    async fn shut_guest_down(&self, ready: &Ready) {
+        let everything = Request::List {
+            all: true,
+            size: false,
         };
         let asked = async {
             // For those who ask while the machine is down.
-            if let Some(Reply::Containers(all)) = ask(Request::List {
-                all: true,
-                size: false,
-            })
-            .await
+            if let Ok(Reply::Containers(all)) = ask_agent(ready, &everything).await
                 && let Err(error) = known::write(&self.folder, all)
             {
                 crate::output::failure(&format!("{:#}", anyhow::Error::from(error)));
             }
-            ask(Request::Shutdown).await
+            ask_agent(ready, &Request::Shutdown).await
         };
         let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, asked).await;
     }
@@ -235,38 +319,53 @@ impl Supervisor {
 
     async fn answer(&self, ask: Ask) -> Answer {
         match ask {
-            Ask::State => Answer::State(self.state()),
+            Ask::State => self.state().await,
             Ask::Stop => {
                 self.stop.notify_one();
-                let _ = self.stopped.subscribe().wait_for(|stopped| *stopped).await;
-                Answer::Stopped
+                self.stopped().await
             }
-            Ask::Ready => self
-                .ready()
-                .await
-                .map_or_else(Answer::Failed, Answer::Ready),
+            Ask::Ready => match self.ready().await {
+                Ok(ready) => Answer::Ready(ready),
+                Err(answer) => answer,
+            },
             Ask::Share { path, read_only } => match self.ready().await {
                 Ok(_) => self.share(&path, read_only).await,
-                Err(reason) => Answer::Failed(reason),
+                Err(answer) => answer,
             },
         }
     }
 
-    async fn ready(&self) -> Result<Ready, String> {
+    async fn stopped(&self) -> Answer {
+        let _ = self.stopped.subscribe().wait_for(|stopped| *stopped).await;
+        Answer::Stopped
+    }
+
+    /// For somebody who is about to use the machine; else what is to be
+    /// answered instead.
+    async fn ready(&self) -> Result<Ready, Answer> {
         let mut phase = self.phase.subscribe();
         let settled = phase
             .wait_for(|phase| !matches!(phase, Phase::Booting))
             .await;
         match settled.as_deref() {
-            Ok(Phase::Running(ready)) => Ok(ready.clone()),
-            Ok(Phase::Failed(reason)) => Err(reason.clone()),
-            _ => Err("the machine's supervisor is ending".to_owned()),
+            Ok(Phase::Running(ready)) => {
+                self.last_use.set(Instant::now());
+                return Ok(ready.clone());
+            }
+            Ok(Phase::Failed(reason)) => return Err(Answer::Failed(reason.clone())),
+            _ => {}
         }
+        drop(settled);
+        Err(self.stopped().await)
     }
 
-    fn state(&self) -> MachineState {
+    async fn state(&self) -> Answer {
+        if matches!(*self.phase.borrow(), Phase::Stopping) {
+            self.stopped().await;
+            return Answer::State(MachineState::Stopped);
+        }
         let machine = self.machine.borrow();
-        match (&*self.phase.borrow(), &*machine) {
+        Answer::State(match (&*self.phase.borrow(), &*machine) {
             (Phase::Running(ready), Some(booted)) => MachineState::Running {
                 pid: booted.pid,
                 accelerator: booted.accelerator.name().to_owned(),
@@ -275,7 +374,7 @@ impl Supervisor {
             },
             (Phase::Failed(_), _) => MachineState::Stopped,
             _ => MachineState::Booting,
-        }
+        })
     }
 
     async fn share(&self, path: &Path, read_only: bool) -> Answer {

@@ -13,10 +13,11 @@ use std::process::ExitCode;
 use isolazi_protocol::AGENT_VSOCK_PORT;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use super::helper;
 use super::layout::Layout;
+use super::process::{Identity, Process};
 use crate::connection::ByteStream;
 use crate::machine::MachineError;
 
@@ -60,8 +61,7 @@ pub(super) enum Device {
 pub(super) struct Vsock {
     pub(super) device: Device,
     pub(super) door: Door,
-    /// Ends with this value.
-    helper: Option<Child>,
+    helper: Option<Process>,
 }
 
 impl Vsock {
@@ -85,16 +85,17 @@ impl Vsock {
         Ok(Self {
             device: Device::VhostUser { socket: device },
             door: Door::Socket { path: door },
-            helper: Some(helper),
+            helper: Some(helper.into()),
         })
     }
 
-    /// Waits until there is no vsock any more, which a helper's end brings about.
-    pub(super) async fn ended(&mut self) {
-        match &mut self.helper {
-            Some(helper) => drop(helper.wait().await),
-            None => std::future::pending().await,
-        }
+    /// What has to run as long as QEMU.
+    pub(super) fn into_helper(self) -> Option<Process> {
+        self.helper
+    }
+
+    pub(super) fn helper(&self) -> Option<Identity> {
+        self.helper.as_ref().and_then(Process::identity)
     }
 }
 

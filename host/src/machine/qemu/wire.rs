@@ -34,6 +34,7 @@ pub(super) enum Answer {
         tag: String,
         subpath: String,
     },
+    /// The machine has stopped, and this supervisor is about to end.
     Stopped,
     /// One line for the user.
     Failed(String),
