@@ -12,6 +12,7 @@ mod leftovers;
 mod life;
 mod lifecycle;
 mod listing;
+mod machine;
 mod mode;
 mod places;
 mod platform;
@@ -59,6 +60,7 @@ pub(crate) fn all() -> Vec<Case> {
         errors::all(),
         hostile::all(),
         vm::all(),
+        machine::all(),
         life::all(),
         places::all(),
         listing::all(),
