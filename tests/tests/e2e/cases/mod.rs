@@ -13,6 +13,7 @@ mod life;
 mod lifecycle;
 mod listing;
 mod machine;
+mod mission;
 mod mode;
 mod places;
 mod platform;
@@ -61,6 +62,7 @@ pub(crate) fn all() -> Vec<Case> {
         hostile::all(),
         vm::all(),
         machine::all(),
+        mission::all(),
         life::all(),
         places::all(),
         listing::all(),
