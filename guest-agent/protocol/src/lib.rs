@@ -33,6 +33,7 @@ mod id;
 mod inside;
 mod message;
 mod options;
+mod pieces;
 mod transport;
 mod usage;
 
@@ -56,6 +57,7 @@ pub use options::{
     ContainerOptions, Dns, ExtraHost, Limit, TmpfsMount, Ulimit, UnknownLimit, VolumeDetail,
     VolumeMount,
 };
+pub use pieces::PieceReader;
 pub use transport::{Transport, TransportError};
 pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
 

@@ -1,10 +1,9 @@
 //! Layers on their way into the store.
 
-use std::io::{self, Read};
-
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use isolazi_protocol::{
-    Compression, Digest, ErrorCode, Frame, Reply, StreamId, Transport, TransportError, WireError,
+    Compression, Digest, ErrorCode, Frame, PieceReader, Reply, StreamId, Transport, TransportError,
+    WireError,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -43,7 +42,7 @@ impl Engine {
         let result = match Self::require_root() {
             Ok(()) => {
                 let (sender, pieces) = mpsc::channel(QUEUED);
-                let unpacking = self.unpack(diff_id, compression, Incoming::new(pieces));
+                let unpacking = self.unpack(diff_id, compression, PieceReader::new(pieces));
                 feed(client, sender, unpacking).await?
             }
             Err(error) => Err(error),
@@ -51,7 +50,7 @@ impl Engine {
         Ok(result.map(|()| Reply::Done))
     }
 
-    fn unpack(&self, diff_id: Digest, compression: Compression, layer: Incoming) -> Unpacking {
+    fn unpack(&self, diff_id: Digest, compression: Compression, layer: PieceReader) -> Unpacking {
         let layers = self.layers.clone();
         tokio::task::spawn_blocking(move || {
             let stored = layers.put(&diff_id, compression, layer, &Options::default());
@@ -92,35 +91,4 @@ fn outcome(joined: Result<Result<(), WireError>, tokio::task::JoinError>) -> Res
             "unpacking a layer failed unexpectedly; please report this",
         ))
     })
-}
-
-/// The layer's bytes as the unpacker reads them, on a thread of its own.
-pub(super) struct Incoming {
-    pieces: mpsc::Receiver<Bytes>,
-    piece: Bytes,
-    ended: bool,
-}
-
-impl Incoming {
-    pub(super) fn new(pieces: mpsc::Receiver<Bytes>) -> Self {
-        Self {
-            pieces,
-            piece: Bytes::new(),
-            ended: false,
-        }
-    }
-}
-
-impl Read for Incoming {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.piece.is_empty() && !self.ended {
-            let next = self.pieces.blocking_recv();
-            // Only an empty piece is an end; a client that breaks off is not.
-            self.piece = next.ok_or(io::ErrorKind::UnexpectedEof)?;
-            self.ended = self.piece.is_empty();
-        }
-        let count = buffer.len().min(self.piece.len());
-        self.piece.copy_to_slice(&mut buffer[..count]);
-        Ok(count)
-    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use isolazi_protocol::{
     ClientControl, Compression, ContainerUsage, Content, ErrorCode, Event, Frame, OUTPUT_WINDOW,
-    PathInfo, Reply, ServerMessage, StreamId, Transport, TransportError, WireError,
+    PathInfo, PieceReader, Reply, ServerMessage, StreamId, Transport, TransportError, WireError,
 };
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::cgroup::Cgroup;
 use crate::container::ContainerDir;
-use crate::server::layers::{self, Incoming};
+use crate::server::layers;
 use crate::server::logs::{send, taken};
 use crate::server::{Engine, io_error};
 use crate::visit::{self, Pieces, VisitError, changes, processes};
@@ -106,7 +106,7 @@ impl Engine {
             Err(error) => return Ok(Err(error)),
         };
         let (sender, pieces) = mpsc::channel::<Bytes>(QUEUED);
-        let archive = Incoming::new(pieces);
+        let archive = PieceReader::new(pieces);
         let writing = tokio::spawn(blocking(move || {
             visit::write(&dir, &path, archive, compression)
         }));

@@ -13,7 +13,7 @@ use isolazi_protocol::{Digest, ErrorCode, Isolation, LayerUsage, Reply, Request}
 use crate::commands::{Context, is_possible, places};
 use crate::engine::{Engine, EngineError};
 use crate::image::{Image, ImageStore, Use};
-use crate::machine::qemu::{MachineState, Qemu};
+use crate::machine::qemu::Qemu;
 use crate::output;
 
 /// The engines to be asked, the chosen one first.
@@ -37,9 +37,9 @@ async fn other(context: &Context) -> Result<Option<Engine>> {
     if !context.paths.machine().is_dir() {
         return Ok(None);
     }
-    match Qemu::new(&context.paths)?.state().await? {
-        MachineState::Running { .. } => Ok(Some(context.engine_in(Isolation::Vm)?)),
-        _ => Ok(None),
+    match Qemu::new(&context.paths)?.is_running().await? {
+        true => Ok(Some(context.engine_in(Isolation::Vm)?)),
+        false => Ok(None),
     }
 }
 

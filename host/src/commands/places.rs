@@ -19,7 +19,7 @@ use isolazi_protocol::{ContainerSummary, ErrorCode, Isolation, Reply, Request};
 use super::{Context, is_possible};
 use crate::engine::{Engine, EngineError};
 use crate::machine::known;
-use crate::machine::qemu::{MachineState, Qemu};
+use crate::machine::qemu::Qemu;
 
 /// How well a reference fits a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,7 +71,7 @@ impl Context {
         if !folder.is_dir() {
             return Ok(Vec::new());
         }
-        if let MachineState::Running { .. } = Qemu::new(&self.paths)?.state().await? {
+        if Qemu::new(&self.paths)?.is_running().await? {
             return ask_for_list(&self.engine_in(Isolation::Vm)?, request).await;
         }
         let mut containers = known::read_stopped(&folder);

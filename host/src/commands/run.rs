@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use isolazi_protocol::{
-    BindMount, ContainerId, ContainerOptions, ContainerSpec, ErrorCode, Event, Request,
+    BindMount, ContainerId, ContainerOptions, ContainerSpec, ErrorCode, Event, Isolation, Request,
 };
 
 use crate::cli::{ProcessArgs, RunArgs, TerminalArgs};
@@ -55,9 +55,11 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
         tty: args.process.tty,
         detach: detach_keys(&args.life.terminal),
     };
-    let known = tokio::spawn(make_known(context.clone(), engine.clone()));
+    // Here every command looks for itself.
+    let known = (engine.isolation() == Isolation::Vm)
+        .then(|| tokio::spawn(make_known(context.clone(), engine.clone())));
     let ended = session::attach(conversation, &how).await?;
-    if !args.rm || known.is_finished() {
+    if !args.rm || known.is_some_and(|known| known.is_finished()) {
         // What is wrong in the list of a machine is found out later.
         let _ = context.refresh(&engine).await;
     }

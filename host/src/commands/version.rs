@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::FormatArgs;
 use crate::commands::Context;
-use crate::machine::qemu::{MachineState, Qemu};
+use crate::machine::qemu::Qemu;
 use crate::output;
 
 pub(super) async fn version(context: &Context, args: &FormatArgs) -> Result<()> {
@@ -45,10 +45,8 @@ async fn fields(context: &Context) -> Value {
 /// for that.
 async fn agent(context: &Context) -> Option<AgentInfo> {
     if context.isolation() == Isolation::Vm {
-        let state = Qemu::new(&context.paths).ok()?.state().await.ok()?;
-        if !matches!(state, MachineState::Running { .. }) {
-            return None;
-        }
+        let machine = Qemu::new(&context.paths).ok()?;
+        machine.is_running().await.ok().filter(|runs| *runs)?;
     }
     let conversation = context.engine().ok()?.open(&Request::Ping).await.ok()?;
     Some(conversation.info().clone())

@@ -1,9 +1,10 @@
 //! Bytes between a conversation, which must not block, and a thread that
 //! reads or writes files. A few pieces may wait in between.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
+use isolazi_protocol::PieceReader;
 use tokio::sync::mpsc;
 
 /// Bytes passed on at a time.
@@ -13,14 +14,9 @@ const QUEUED: usize = 4;
 
 /// From a conversation to a thread. Dropping the sender without an empty piece
 /// is an unexpected end.
-pub fn to_thread() -> (mpsc::Sender<Bytes>, Received) {
+pub fn to_thread() -> (mpsc::Sender<Bytes>, PieceReader) {
     let (sender, pieces) = mpsc::channel(QUEUED);
-    let received = Received {
-        pieces,
-        piece: Bytes::new(),
-        ended: false,
-    };
-    (sender, received)
+    (sender, PieceReader::new(pieces))
 }
 
 /// From a thread to a conversation.
@@ -31,27 +27,6 @@ pub fn from_thread() -> (Sent, mpsc::Receiver<Bytes>) {
         buffer: Vec::with_capacity(PIECE),
     };
     (sent, pieces)
-}
-
-/// The thread's end of [`to_thread`].
-#[derive(Debug)]
-pub struct Received {
-    pieces: mpsc::Receiver<Bytes>,
-    piece: Bytes,
-    ended: bool,
-}
-
-impl Read for Received {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.piece.is_empty() && !self.ended {
-            let next = self.pieces.blocking_recv();
-            self.piece = next.ok_or(io::ErrorKind::UnexpectedEof)?;
-            self.ended = self.piece.is_empty();
-        }
-        let count = buffer.len().min(self.piece.len());
-        self.piece.copy_to_slice(&mut buffer[..count]);
-        Ok(count)
-    }
 }
 
 /// The thread's end of [`from_thread`].

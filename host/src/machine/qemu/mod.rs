@@ -101,6 +101,11 @@ impl Qemu {
         }
     }
 
+    /// Whether its agent answers; never starts it.
+    pub async fn is_running(&self) -> Result<bool, MachineError> {
+        Ok(matches!(self.state().await?, MachineState::Running { .. }))
+    }
+
     /// Shuts the guest down and waits for it; tells whether it ran.
     pub async fn stop(&self) -> Result<bool, MachineError> {
         if !self.is_up().await? {
