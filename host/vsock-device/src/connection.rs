@@ -114,14 +114,14 @@ impl Connection {
             op::SHUTDOWN => {
                 self.guest_ended |= header.flags & ends::BOTH;
                 if self.guest_ended & ends::RECEIVE != 0 {
-                    // The client's writes fail from now on; so do ours to nobody.
+                    // The client's writes fail from now on.
                     let _ = self.stream.shutdown(Shutdown::Read);
                     self.client_ended = true;
                 }
                 self.settle();
             }
-            // A second request, or what no version knows.
             op::CREDIT_UPDATE => {}
+            // A second request, or what no version knows.
             _ => self.due.reset = true,
         }
     }
