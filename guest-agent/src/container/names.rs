@@ -31,12 +31,16 @@ pub(crate) fn is_valid(name: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-/// A name derived from the id. After a collision, `attempt` lengthens it.
-pub(crate) fn made_up(id: &ContainerId, attempt: usize) -> String {
+/// A name derived from the id. After a collision, `attempt` lengthens it. In a
+/// guest the second half of the nouns is used, on a host the first: names made
+/// up in the two places are never the same.
+pub(crate) fn made_up(id: &ContainerId, attempt: usize, in_guest: bool) -> String {
     let digits = id.as_str().as_bytes();
     let pick = |at: usize| usize::from(digits[at]) * 7 + usize::from(digits[at + 1]) * 3;
     let adjective = ADJECTIVES[pick(0) % ADJECTIVES.len()];
-    let noun = NOUNS[pick(2) % NOUNS.len()];
+    let (here, there) = NOUNS.split_at(NOUNS.len() / 2);
+    let nouns = if in_guest { there } else { here };
+    let noun = nouns[pick(2) % nouns.len()];
     match attempt {
         0 => format!("{adjective}_{noun}"),
         _ => format!(
@@ -73,9 +77,21 @@ mod tests {
     #[test]
     fn made_up_names_are_valid_and_differ_after_a_collision() {
         let id = ContainerId::from_random(&[0xa7; 32]);
-        assert!(is_valid(&made_up(&id, 0)));
-        assert!(is_valid(&made_up(&id, 100)));
-        assert_ne!(made_up(&id, 0), made_up(&id, 1));
-        assert_ne!(made_up(&id, 1), made_up(&id, 2));
+        let name = |attempt| made_up(&id, attempt, false);
+        assert!(is_valid(&name(0)));
+        assert!(is_valid(&name(100)));
+        assert_ne!(name(0), name(1));
+        assert_ne!(name(1), name(2));
+    }
+
+    #[test]
+    fn made_up_names_of_a_guest_are_never_a_hosts() {
+        let names = |in_guest| {
+            let ids = (0..=255).map(|byte| ContainerId::from_random(&[byte; 32]));
+            let names: std::collections::HashSet<_> =
+                ids.map(|id| made_up(&id, 0, in_guest)).collect();
+            names
+        };
+        assert!(names(true).is_disjoint(&names(false)));
     }
 }

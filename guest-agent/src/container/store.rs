@@ -96,6 +96,7 @@ impl From<StoreError> for WireError {
 #[derive(Debug, Clone)]
 pub struct ContainerStore {
     root: PathBuf,
+    in_guest: bool,
 }
 
 /// A container that exists, and whose lock its maker still holds.
@@ -116,7 +117,15 @@ impl ContainerStore {
         if !names.is_dir() {
             fs::create_dir_all(&names).map_err(StoreError::io("create", &names))?;
         }
-        Ok(Self { root })
+        Ok(Self {
+            root,
+            in_guest: false,
+        })
+    }
+
+    /// The same store, of a guest: it makes up other names.
+    pub fn in_guest(self, in_guest: bool) -> Self {
+        Self { in_guest, ..self }
     }
 
     /// Makes a container's folder and reserves its name. The container counts
@@ -359,12 +368,16 @@ impl ContainerStore {
             };
         }
         for attempt in 0..NAME_ATTEMPTS {
-            let name = names::made_up(id, attempt);
+            let name = names::made_up(id, attempt, self.in_guest);
             if self.reserve(&name, id)? {
                 return Ok((lock, name));
             }
         }
-        Err(StoreError::NameTaken(names::made_up(id, NAME_ATTEMPTS)))
+        Err(StoreError::NameTaken(names::made_up(
+            id,
+            NAME_ATTEMPTS,
+            self.in_guest,
+        )))
     }
 
     /// Whether the folder `id` exists and is, or becomes, a container called `name`.

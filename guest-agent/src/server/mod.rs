@@ -89,6 +89,7 @@ impl Engine {
     /// Opens the engine's folder and clears away what interrupted work has left.
     pub fn open(config: EngineConfig) -> Result<Self, WireError> {
         let containers = ContainerStore::open(config.root.join("containers"))?;
+        let containers = containers.in_guest(config.guest.is_some());
         containers.sweep();
         let volumes = VolumeStore::new(config.root.join("volumes"), containers.clone());
         volumes.sweep();
