@@ -178,9 +178,11 @@ impl Qemu {
         serde_json::from_str(&line).map_err(|error| lost(error.into()))
     }
 
-    /// The supervisor's lock falls with the supervisor.
+    /// Waits until the supervisor that has said goodbye is no more. Its lock falls
+    /// with it, but may be another's at once; that one listens, as it does no more.
     async fn await_supervisors_end(&self) {
-        while self.layout.is_running() {
+        let socket = self.layout.socket();
+        while self.layout.is_running() && UnixStream::connect(&socket).await.is_err() {
             tokio::time::sleep(RETRY).await;
         }
     }

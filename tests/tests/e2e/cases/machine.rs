@@ -19,6 +19,7 @@ pub(super) fn all() -> Vec<Case> {
         VmAlone: [
             a_supervisor_that_is_killed_is_replaced,
             a_machine_whose_vsock_is_lost_ends,
+            commands_during_a_stop_get_the_next_machine,
             an_agent_restarts_under_running_containers,
             the_guests_clock_is_right_after_a_pause,
         ],
@@ -141,6 +142,23 @@ fn a_machine_whose_vsock_is_lost_ends(world: &World) -> Result<()> {
         .output()?
         .success()?
         .stdout_is("again\n")?;
+    Ok(())
+}
+
+fn commands_during_a_stop_get_the_next_machine(world: &World) -> Result<()> {
+    world.run(["true"]).output()?.success()?;
+    let stopping = world.bare(["vm", "stop"]).spawn()?;
+    let mut running = Vec::new();
+    for number in 0..5 {
+        let echo = world.run(["echo", &number.to_string()]);
+        running.push(echo.timeout(Duration::from_secs(180)).spawn()?);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    stopping.wait()?.success()?.stdout_is("stopped\n")?;
+    for (number, running) in running.into_iter().enumerate() {
+        let output = running.wait()?.success()?;
+        output.stdout_is(&format!("{number}\n"))?;
+    }
     Ok(())
 }
 
