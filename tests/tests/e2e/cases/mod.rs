@@ -27,6 +27,9 @@ mod volumes;
 mod named_volumes;
 mod options;
 
+mod bulk;
+mod kills;
+
 use isolazi_tests::Case;
 
 /// Lists cases by scope: `cases! { Both: [hello, echo] }`.
@@ -69,6 +72,8 @@ pub(crate) fn all() -> Vec<Case> {
         stats::all(),
         imagestore::all(),
         registries::all(),
+        bulk::all(),
+        kills::all(),
     ]
     .concat()
 }
