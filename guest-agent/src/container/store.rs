@@ -328,6 +328,7 @@ impl ContainerStore {
             let _ = fs::remove_dir(dir.path());
             if dir.path().join("lock").exists()
                 && let Ok(Some(_lock)) = dir.lock_folder()
+                && !dir.path().join("config.json").exists()
             {
                 // Tried again at the next start where it fails.
                 let _ = fs::remove_dir_all(dir.path());

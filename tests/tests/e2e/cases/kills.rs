@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use isolazi_tests::command::{eventually, same, tool};
 use isolazi_tests::handmade::digest;
-use isolazi_tests::host::Traces;
+use isolazi_tests::host::{Traces, ensure_nothing_half_made};
 use isolazi_tests::{Case, World};
 use rustix::process::Signal;
 
@@ -97,7 +97,7 @@ fn commands_killed_at_any_moment_leave_order(world: &World) -> Result<()> {
         sleep(SWEPT);
         world.isolazi(["ps", "-a"]).output()?.success()?;
         Traces::of(&world.root()).ensure_none()?;
-        nothing_half_made(&world.root())?;
+        ensure_nothing_half_made(&world.root())?;
     }
     Ok(())
 }
@@ -183,38 +183,6 @@ fn images_are_whole(world: &World) -> Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// What a data root has when there is no container: names of whole things.
-fn nothing_half_made(root: &Path) -> Result<()> {
-    for (folder, expected) in [
-        ("containers", &[".names"][..]),
-        ("containers/.names", &[]),
-        ("layers", &["sha256", ".lock", ".use"]),
-        ("images", &["blobs", "manifests"]),
-        ("images/blobs", &["sha256"]),
-    ] {
-        let is = names(&root.join(folder));
-        let known: HashSet<String> = expected.iter().map(|it| (*it).to_owned()).collect();
-        let odd: Vec<_> = is.difference(&known).collect();
-        ensure!(odd.is_empty(), "in {folder} are {odd:?}");
-    }
-    for folder in ["layers/sha256", "images/blobs/sha256"] {
-        let is = names(&root.join(folder));
-        let odd: Vec<_> = is
-            .iter()
-            .filter(|name| name.len() != 64 || !name.bytes().all(|b| b.is_ascii_hexdigit()))
-            .collect();
-        ensure!(odd.is_empty(), "in {folder} are {odd:?}");
-    }
-    Ok(())
-}
-
-fn names(folder: &Path) -> HashSet<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
 }
 
 /// From its start, in which it makes what a container lives in, to long after.
@@ -370,4 +338,11 @@ fn busy_when_killed(world: &World, moments: &mut Moments, number: u32) -> Result
         }
     }
     Ok(told)
+}
+
+fn names(folder: &Path) -> HashSet<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
 }

@@ -28,7 +28,9 @@ mod named_volumes;
 mod options;
 
 mod bulk;
+mod conflicts;
 mod kills;
+mod leaks;
 
 use isolazi_tests::Case;
 
@@ -74,6 +76,8 @@ pub(crate) fn all() -> Vec<Case> {
         registries::all(),
         bulk::all(),
         kills::all(),
+        leaks::all(),
+        conflicts::all(),
     ]
     .concat()
 }
