@@ -34,10 +34,10 @@ const HELD: u64 = 4 << 10;
 const CTRL_P: u8 = 0x10;
 const CTRL_Q: u8 = 0x11;
 
-/// 1 GiB. In the machine it is 48 MiB: every byte is copied some ten times by an
+/// 1 GiB. In the machine it is 64 MiB: every byte is copied some ten times by an
 /// emulated processor there, which takes as long as all of it natively.
 fn a_large_file_passes_whole_both_ways(world: &World) -> Result<()> {
-    let mebibytes = if world.is_vm() { 48 } else { 1024 };
+    let mebibytes = if world.is_vm() { 64 } else { 1024 };
     let folder = world.temp()?;
     let file = folder.path().join("data");
     write_noise(&file, mebibytes)?;
@@ -217,9 +217,8 @@ fn input_that_is_not_taken_stays_outside(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// 10 MiB, all of it typed; 2 MiB in the machine, whose processor is emulated.
 fn a_long_paste_loses_nothing(world: &World) -> Result<()> {
-    let size = if world.is_vm() { 2 << 20 } else { 10 << 20 };
+    let size = 10 << 20;
     // Any byte may be typed but those that leave the terminal.
     let keys = (0..=255_u8).filter(|key| ![CTRL_P, CTRL_Q].contains(key));
     let typed: Vec<u8> = keys.cycle().take(size).collect();
@@ -238,7 +237,7 @@ fn a_long_paste_loses_nothing(world: &World) -> Result<()> {
 fn letters_of_many_bytes_stay_whole_on_a_terminal(world: &World) -> Result<()> {
     // Seven bytes a round, so that every border of a chunk is met in all places.
     let word = "aé€😀\u{301}";
-    let rounds = if world.is_vm() { 10_000 } else { 60_000 };
+    let rounds = 60_000;
     let script = format!(
         "stty raw -echo; echo ready; yes '{word}' | head -n {rounds} | tr -d '\\n'; \
          IFS= read -r line; echo \"<$line>\""

@@ -47,7 +47,7 @@ fn meet(world: &World, round: u32, first: &[&str], second: &[&str]) -> Result<[O
 }
 
 fn rounds(world: &World) -> u32 {
-    if world.is_vm() { 4 } else { 20 }
+    if world.is_vm() { 12 } else { 20 }
 }
 
 /// How far apart two commands are at the most: about as long as one takes.

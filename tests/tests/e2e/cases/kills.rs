@@ -293,6 +293,9 @@ fn machines_killed_at_any_moment_lose_nothing(world: &World) -> Result<()> {
     let always = world.start(&["--restart", "always"], &["sleep", "1000"])?;
     let ended = world.start(&[], &["sh", "-c", "echo said; exit 3"])?;
     ended.wait_status("exited")?;
+    // Ends are on disk at once; what was written gets there when the kernel
+    // thinks so, or when it is told.
+    world.run(["sync"]).output()?.success()?;
     let mut moments = Moments(23);
     for number in 0..5 {
         let told = busy_when_killed(world, &mut moments, number)?;

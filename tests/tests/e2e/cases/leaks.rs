@@ -1,6 +1,7 @@
 //! Many lives of containers, and what the last of them leaves.
 
-use std::thread::scope;
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use isolazi_tests::host::{Traces, ensure_nothing_half_made, loop_devices};
@@ -29,7 +30,7 @@ fn many_lives_leave_nothing(world: &World) -> Result<()> {
     let ids = live_in_parallel(world, rounds)?;
     ensure!(ids.len() == PARALLEL * rounds, "{} lives", ids.len());
     match before {
-        Some(before) => Guest::ask(world)?.ensure_like(&before, ids.len()),
+        Some(before) => settled(world, &before, ids.len()),
         None => {
             let traces = Traces::of(&world.root());
             for id in &ids {
@@ -73,6 +74,20 @@ fn live(world: &World, name: &str) -> Result<String> {
     done(&["stop", "-t", "0", name])?;
     done(&["rm", name])?;
     Ok(id.trim().to_owned())
+}
+
+/// The agent keeps threads for a while that have nothing to do.
+const SETTLING: Duration = Duration::from_secs(30);
+
+fn settled(world: &World, before: &Guest, lives: usize) -> Result<()> {
+    let deadline = Instant::now() + SETTLING;
+    loop {
+        let compared = Guest::ask(world)?.ensure_like(before, lives);
+        if compared.is_ok() || Instant::now() > deadline {
+            return compared;
+        }
+        sleep(Duration::from_secs(1));
+    }
 }
 
 /// What a container can see of the whole guest: these files of the kernel know
