@@ -12,6 +12,7 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use isolazi_protocol::{ClientControl, Event, STDIN_WINDOW, StreamId};
@@ -28,6 +29,9 @@ const CHUNK: usize = 64 << 10;
 const PATIENCE: u32 = 3;
 /// Acknowledgements that may wait; the window allows for few.
 const TAKEN_QUEUED: usize = 16;
+/// What the process is given to react when the terminal is gone.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
@@ -49,6 +53,8 @@ pub enum Ended {
     Exited(i32),
     /// The user left it running.
     Detached,
+    /// The terminal is gone, and with it the user.
+    HungUp,
 }
 
 /// Why a session ended before the process did.
@@ -90,7 +96,7 @@ pub async fn attach(conversation: Conversation, how: &Attach) -> Result<Ended, S
                 return ended.unwrap_or(Err(SessionError::GivenUp)).map(Ended::Exited);
             }
             signalled = signals.next() => {
-                if !how.tty && matches!(signalled, Signalled::Forward(SIGINT | SIGTERM)) {
+                if matches!(signalled, Signalled::Forward(SIGINT | SIGTERM)) {
                     interrupts += 1;
                     if interrupts > PATIENCE {
                         return Err(SessionError::GivenUp);
@@ -98,6 +104,12 @@ pub async fn attach(conversation: Conversation, how: &Attach) -> Result<Ended, S
                 }
                 // When the connection is gone, the output task says so.
                 let _ = forward(&mut speaker, signalled, how.tty).await;
+                if how.tty && signalled == Signalled::Forward(SIGHUP) {
+                    // Long enough for the signal to be passed on.
+                    let _ = tokio::time::timeout(LAST_WORDS, &mut outputs).await;
+                    outputs.abort();
+                    return Ok(Ended::HungUp);
+                }
             }
             Some(count) = taken.recv() => {
                 // When the connection is gone, the output task says so.

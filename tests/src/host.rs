@@ -1,5 +1,6 @@
 //! What a test run may leave on this machine: nothing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -30,6 +31,15 @@ impl Traces {
     pub fn ensure_none(&self) -> Result<()> {
         ensure!(
             self.mounts.is_empty() && self.cgroups.is_empty() && self.processes.is_empty(),
+            "left behind: {self:#?}"
+        );
+        Ok(())
+    }
+
+    /// Fails with mounts and processes. Groups may be those of others.
+    pub fn ensure_nothing_open(&self) -> Result<()> {
+        ensure!(
+            self.mounts.is_empty() && self.processes.is_empty(),
             "left behind: {self:#?}"
         );
         Ok(())
@@ -114,4 +124,48 @@ fn folders_of(descriptors: &Path) -> Vec<String> {
     targets
         .map(|target| target.to_string_lossy().into_owned())
         .collect()
+}
+
+/// What a data root has when there is no container: names of whole things.
+pub fn ensure_nothing_half_made(root: &Path) -> Result<()> {
+    for (folder, expected) in [
+        ("containers", &[".names"][..]),
+        ("containers/.names", &[]),
+        ("layers", &["sha256", ".lock", ".use"]),
+        ("images", &["blobs", "manifests"]),
+        ("images/blobs", &["sha256", ".partial"]),
+        ("images/blobs/.partial", &[]),
+    ] {
+        let is = names(&root.join(folder));
+        // One lock for each of the first two digits of a digest at the most.
+        let is_known = |name: &str| expected.contains(&name) || name.ends_with(".lock");
+        let odd: Vec<_> = is.iter().filter(|name| !is_known(name)).collect();
+        ensure!(odd.is_empty(), "in {folder} are {odd:?}");
+    }
+    for folder in ["layers/sha256", "images/blobs/sha256"] {
+        let is = names(&root.join(folder));
+        let odd: Vec<_> = is
+            .iter()
+            .filter(|name| name.len() != 64 || !name.bytes().all(|b| b.is_ascii_hexdigit()))
+            .collect();
+        ensure!(odd.is_empty(), "in {folder} are {odd:?}");
+    }
+    Ok(())
+}
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.collect()
+}
+
+/// Loop devices that a file below `root` is attached to.
+pub fn loop_devices(root: &Path) -> Vec<PathBuf> {
+    let root = root.to_string_lossy();
+    let backs = |device: &PathBuf| {
+        let file = fs::read_to_string(device.join("loop/backing_file"));
+        file.is_ok_and(|file| file.contains(&*root))
+    };
+    let devices = folders(Path::new("/sys/block")).into_iter();
+    devices.filter(backs).collect()
 }

@@ -47,6 +47,11 @@ impl Output {
         self.code(0)
     }
 
+    /// What it ended with; `None` where a signal ended it.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
     /// Whether it ended with 0.
     pub fn is_success(&self) -> bool {
         self.status.success()

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::command::eventually;
 
@@ -21,6 +22,7 @@ pub struct Session {
     master: File,
     child: Child,
     shown: Arc<Mutex<Vec<u8>>>,
+    before: Termios,
     timeout: Duration,
 }
 
@@ -34,6 +36,7 @@ impl Session {
         let name = ptsname(&master, Vec::new())?;
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let slave = rustix::fs::open(name.as_c_str(), flags, Mode::empty())?;
+        let before = tcgetattr(&slave)?;
         let child = on_terminal(command, &slave)?
             .spawn()
             .context("cannot start setsid")?;
@@ -45,13 +48,54 @@ impl Session {
             master,
             child,
             shown,
+            before,
             timeout,
         })
+    }
+
+    /// The program's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends the program a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        Ok(kill_process(pid.context("no such process")?, signal)?)
     }
 
     /// Types `text`.
     pub fn type_in(&mut self, text: &str) -> Result<()> {
         Ok(self.master.write_all(text.as_bytes())?)
+    }
+
+    /// Types `bytes` as fast as they are taken, without waiting for that.
+    pub fn paste(&self, bytes: Vec<u8>) -> Result<()> {
+        let mut master = self.master.try_clone()?;
+        // What is not taken fails with the terminal, and the case notices.
+        thread::spawn(move || drop(master.write_all(&bytes)));
+        Ok(())
+    }
+
+    /// Whether keys are passed on as they are typed.
+    pub fn is_raw(&self) -> Result<bool> {
+        // Asked of the master, the kernel tells of the terminal (pty(7)).
+        let modes = tcgetattr(&self.master)?.local_modes;
+        Ok(!modes.intersects(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG))
+    }
+
+    /// Whether the terminal is in the mode that the program found it in.
+    pub fn is_as_before(&self) -> Result<bool> {
+        let now = tcgetattr(&self.master)?;
+        let modes = |it: &Termios| {
+            (
+                it.input_modes,
+                it.output_modes,
+                it.control_modes,
+                it.local_modes,
+            )
+        };
+        Ok(modes(&now) == modes(&self.before))
     }
 
     /// Makes the window another size.
@@ -61,8 +105,13 @@ impl Session {
 
     /// All that the terminal has shown.
     pub fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.bytes()).into_owned()
+    }
+
+    /// The same, byte for byte.
+    pub fn bytes(&self) -> Vec<u8> {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&shown).into_owned()
+        shown.clone()
     }
 
     /// Waits until it shows `text`.

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,11 @@ use crate::launch::plan::LaunchPlan;
 
 /// Exit status of a container whose shim was killed, and which died with it.
 const KILLED: i32 = 128 + nix::libc::SIGKILL;
+
+/// Whoever looks whether a container is alive holds its lock for a moment much
+/// shorter than this; so often it may be looked at while its lock is taken.
+const A_LOOK: Duration = Duration::from_millis(1);
+const LOOKS: usize = 4;
 
 /// `config.json`: how the container was made. Never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,17 +81,35 @@ impl ContainerDir {
     /// Takes the container's lock, which says that it is alive; `None` where
     /// somebody else holds it. The lock belongs to the open file description
     /// (flock(2)), so it goes along when the descriptor is sent to the shim.
+    ///
+    /// # Errors
+    /// `NotFound` where the container has been removed meanwhile, too: who then
+    /// locks has a file that nobody else will ever see.
     pub fn lock(&self) -> io::Result<Option<File>> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.path.join("lock"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+        let lock = self.try_lock(OpenOptions::new().write(true))?;
+        let is_removed = !self.path.join("config.json").exists();
+        if lock.is_some() && is_removed {
+            return Err(io::ErrorKind::NotFound.into());
         }
+        Ok(lock)
+    }
+
+    /// The same of a folder that is no container yet, or no longer one.
+    pub(crate) fn lock_folder(&self) -> io::Result<Option<File>> {
+        self.try_lock(OpenOptions::new().create(true).truncate(false).write(true))
+    }
+
+    fn try_lock(&self, how: &OpenOptions) -> io::Result<Option<File>> {
+        let file = how.open(self.path.join("lock"))?;
+        for _ in 0..LOOKS {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                // Somebody may just be looking; see `is_alive`.
+                Err(TryLockError::WouldBlock) => std::thread::sleep(A_LOOK),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// Whether a shim holds the container's lock.

@@ -193,12 +193,14 @@ impl ContainerStore {
         if !names::is_valid(name) {
             return Err(StoreError::BadName(name.chars().take(80).collect()));
         }
+        let _lock = self.lock_names()?;
         let mut record = dir.record().map_err(StoreError::io("read", dir.path()))?;
         if record.name == name {
             return Ok(());
         }
-        let _lock = self.lock_names()?;
-        if !self.reserve_once(name, &record.id)? {
+        if !self.reserve_once(name, &record.id)?
+            && !(self.free_stale(name)? && self.reserve_once(name, &record.id)?)
+        {
             return Err(StoreError::NameTaken(name.to_owned()));
         }
         let old = std::mem::replace(&mut record.name, name.to_owned());
@@ -263,17 +265,21 @@ impl ContainerStore {
     /// Removes an ended container: its processes are gone, its lock is free.
     pub fn remove(&self, dir: &ContainerDir) -> Result<(), StoreError> {
         let label = || dir.path().file_name().unwrap_or_default().to_string_lossy();
-        let lock = dir.lock().map_err(StoreError::io("lock", dir.path()))?;
-        if lock.is_none() {
-            return Err(StoreError::Running(
-                label().chars().take(ContainerId::SHORT).collect(),
-            ));
-        }
+        let short = || label().chars().take(ContainerId::SHORT).collect();
+        let lock = match dir.lock() {
+            Ok(lock) => lock.ok_or_else(|| StoreError::Running(short()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::NotFound(short()));
+            }
+            Err(error) => return Err(StoreError::io("lock", dir.path())(error)),
+        };
         if let Ok(plan) = dir.plan() {
             // A cgroup that is in use by somebody else's doing must not keep the folder.
             crate::launch::cleanup(&plan);
         }
-        self.delete(dir)
+        let deleted = self.delete(dir);
+        drop(lock);
+        deleted
     }
 
     /// Deletes a container's folder and gives its name back. Its lock must be
@@ -293,6 +299,16 @@ impl ContainerStore {
                 return Err(StoreError::io("remove", &config)(error));
             }
             _ => {}
+        }
+        // The lock goes last: as long as there is anything to sweep away, it is there.
+        for entry in fs::read_dir(dir.path()).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let removed = match entry.file_type() {
+                Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
+                _ if entry.file_name() == "lock" => Ok(()),
+                _ => fs::remove_file(&path),
+            };
+            removed.map_err(StoreError::io("remove", &path))?;
         }
         fs::remove_dir_all(dir.path()).map_err(StoreError::io("remove", dir.path()))
     }
@@ -314,14 +330,37 @@ impl ContainerStore {
                 .metadata()
                 .and_then(|it| it.modified())
                 .is_ok_and(|then| then.elapsed().is_ok_and(|age| age > MAKING));
-            if is_id
-                && is_old
+            if !is_id || !is_old || dir.path().join("config.json").exists() {
+                continue;
+            }
+            // Without a lock it is empty, or somebody is just about to say so.
+            let _ = fs::remove_dir(dir.path());
+            if dir.path().join("lock").exists()
+                && let Ok(Some(_lock)) = dir.lock_folder()
                 && !dir.path().join("config.json").exists()
-                && dir.path().join("lock").exists()
-                && let Ok(Some(_lock)) = dir.lock()
             {
                 // Tried again at the next start where it fails.
                 let _ = fs::remove_dir_all(dir.path());
+            }
+        }
+        self.sweep_names();
+    }
+
+    fn sweep_names(&self) {
+        let names = fs::read_dir(self.root.join(NAMES)).into_iter().flatten();
+        let leads_nowhere = |entry: &fs::DirEntry| {
+            let target = fs::read_link(entry.path());
+            target.is_ok_and(|id| !self.root.join(id).exists())
+        };
+        let stale: Vec<_> = names.flatten().filter(leads_nowhere).collect();
+        if stale.is_empty() {
+            return;
+        }
+        let _lock = self.lock_names();
+        for entry in stale {
+            if let Some(name) = entry.file_name().to_str() {
+                // Tried again at the next start where it fails.
+                let _ = self.free_stale(name);
             }
         }
     }
@@ -359,7 +398,9 @@ impl ContainerStore {
         id: &ContainerId,
         wanted: Option<&str>,
     ) -> Result<(fs::File, String), StoreError> {
-        let lock = dir.lock().map_err(StoreError::io("lock", dir.path()))?;
+        let lock = dir
+            .lock_folder()
+            .map_err(StoreError::io("lock", dir.path()))?;
         let lock = lock.ok_or_else(|| StoreError::Running(id.short().to_owned()))?;
         if let Some(name) = wanted {
             return match self.reserve(name, id)? {
@@ -380,19 +421,14 @@ impl ContainerStore {
         )))
     }
 
-    /// Whether the folder `id` exists and is, or becomes, a container called `name`.
-    fn is_called(&self, id: &Path, name: &str) -> Result<bool, StoreError> {
+    /// Whether the folder `id` exists and is, or becomes, a container called
+    /// `name`. The names are locked, so nothing is just being renamed.
+    fn is_called(&self, id: &Path, name: &str) -> bool {
         let dir = ContainerDir::new(self.root.join(id));
-        let has_other = || dir.record().is_ok_and(|record| record.name != name);
-        if !dir.path().exists() || !has_other() {
-            return Ok(dir.path().exists());
-        }
-        // It is just being renamed, or that was cut short.
-        let _lock = self.lock_names()?;
-        Ok(dir.path().exists() && !has_other())
+        dir.path().exists() && dir.record().map_or(true, |record| record.name == name)
     }
 
-    /// Held while a container has two names.
+    /// Held while a container has two names, and to take a name from nobody.
     fn lock_names(&self) -> Result<fs::File, StoreError> {
         let path = self.root.join(NAMES);
         let folder = fs::File::open(&path).map_err(StoreError::io("open", &path))?;
@@ -410,27 +446,35 @@ impl ContainerStore {
         }
     }
 
-    /// Links `name` to `id`, unless a living container has it.
+    /// Links `name` to `id`, unless a container has it.
     fn reserve(&self, name: &str, id: &ContainerId) -> Result<bool, StoreError> {
-        let link = self.root.join(NAMES).join(name);
-        loop {
-            if self.reserve_once(name, id)? {
-                return Ok(true);
-            }
-            // The folder is made before the name is linked and goes after it,
-            // so a link without a folder was left by a crash.
-            let owner = fs::read_link(&link);
-            if let Ok(target) = owner
-                && self.is_called(&target, name)?
-            {
+        while !self.reserve_once(name, id)? {
+            let _lock = self.lock_names()?;
+            if !self.free_stale(name)? {
                 return Ok(false);
             }
-            match fs::remove_file(&link) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::io("remove", &link)(error));
-                }
-                _ => {}
+        }
+        Ok(true)
+    }
+
+    /// Takes a name away that a crash has left; whether it is free by now. The
+    /// names are locked: of two who both found it stale, the second would take
+    /// it from the first.
+    ///
+    /// A folder is made before its name is linked, and goes after it, so a link
+    /// without a folder leads nowhere for good.
+    fn free_stale(&self, name: &str) -> Result<bool, StoreError> {
+        let link = self.root.join(NAMES).join(name);
+        if let Ok(target) = fs::read_link(&link)
+            && self.is_called(&target, name)
+        {
+            return Ok(false);
+        }
+        match fs::remove_file(&link) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("remove", &link)(error))
             }
+            _ => Ok(true),
         }
     }
 }
@@ -590,6 +634,58 @@ mod tests {
         store.sweep();
         assert!(!path.exists());
         assert!(whole.dir.path().exists());
+    }
+
+    #[test]
+    fn a_name_without_a_container_is_swept_and_can_be_taken() {
+        let (_folder, store) = store();
+        let mut gone = Vec::new();
+        for name in ["swept", "created", "renamed"] {
+            let new = create(&store, Some(name)).unwrap();
+            fs::remove_dir_all(new.dir.path()).unwrap();
+            gone.push(new);
+        }
+        create(&store, Some("created")).unwrap();
+        let other = create(&store, Some("other")).unwrap();
+        store.rename(&other.dir, "renamed").unwrap();
+        store.sweep();
+        let mut names: Vec<_> = fs::read_dir(store.root.join(NAMES))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["created", "renamed"]);
+    }
+
+    #[test]
+    fn a_removal_that_was_cut_short_is_completed() {
+        let (_folder, store) = store();
+        for lock in [true, false] {
+            let new = create(&store, None).unwrap();
+            let path = new.dir.path();
+            fs::remove_file(path.join("config.json")).unwrap();
+            if !lock {
+                fs::remove_file(path.join("lock")).unwrap();
+            }
+            drop(new.lock);
+            let then = std::time::SystemTime::now() - 2 * MAKING;
+            fs::File::open(path).unwrap().set_modified(then).unwrap();
+            store.sweep();
+            assert!(!path.exists(), "with a lock: {lock}");
+        }
+    }
+
+    #[test]
+    fn a_lock_that_comes_after_the_removal_is_none() {
+        let (_folder, store) = store();
+        let new = create(&store, None).unwrap();
+        drop(new.lock);
+        store.remove(&new.dir).unwrap();
+        assert!(matches!(
+            store.remove(&new.dir),
+            Err(StoreError::NotFound(_))
+        ));
+        assert!(!new.dir.path().exists());
     }
 
     #[test]

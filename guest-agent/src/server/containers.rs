@@ -9,12 +9,12 @@ use tokio::net::UnixStream;
 
 use crate::container::lifecycle::{Action, Verdict, judge};
 use crate::container::{ContainerDir, plan};
-use crate::server::{Engine, io_error};
+use crate::server::{Engine, container_error};
 use crate::shim::{self, ShimRequest};
 
 /// How often a container that is just starting or ending may slip away.
-const ATTEMPTS: usize = 50;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+pub(super) const ATTEMPTS: usize = 50;
+pub(super) const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 /// Seconds that a container gets to end by itself where nobody says.
 const STOP_TIMEOUT: u32 = 10;
 
@@ -36,7 +36,9 @@ impl Engine {
 
     pub(super) fn inspect(&self, container: &str) -> Result<Reply, WireError> {
         let dir = self.containers.find(container)?;
-        let detail = dir.detail().map_err(|error| io_error(container, error))?;
+        let detail = dir
+            .detail()
+            .map_err(|error| container_error(container, error))?;
         Ok(Reply::Container(Box::new(detail)))
     }
 
@@ -47,7 +49,9 @@ impl Engine {
         dir: &ContainerDir,
         action: Action,
     ) -> Result<Verdict, WireError> {
-        let state = dir.state().map_err(|error| io_error(container, error))?;
+        let state = dir
+            .state()
+            .map_err(|error| container_error(container, error))?;
         judge(action, &state).map_err(|refusal| {
             let message = format!("container {container} {refusal}");
             WireError::new(ErrorCode::Conflict, message)
@@ -127,7 +131,9 @@ impl Engine {
     async fn status_in_the_end(&self, container: &str) -> Result<i32, WireError> {
         let dir = self.containers.find(container)?;
         loop {
-            let state = dir.state().map_err(|error| io_error(container, error))?;
+            let state = dir
+                .state()
+                .map_err(|error| container_error(container, error))?;
             match state {
                 ContainerState::Exited { code, .. } => return Ok(code),
                 ContainerState::Created => return Ok(0),
@@ -159,7 +165,7 @@ impl Engine {
     ) -> Result<Reply, WireError> {
         Self::require_root()?;
         let dir = self.containers.find(container)?;
-        let failed = |error| io_error(container, error);
+        let failed = |error| container_error(container, error);
         let mut record = dir.record().map_err(failed)?;
         record.spec.restart = restart;
         plan::validate(&record.spec)?;
@@ -227,7 +233,9 @@ impl Engine {
         dir: &ContainerDir,
     ) -> Result<(), WireError> {
         for _ in 0..ATTEMPTS {
-            let state = dir.state().map_err(|error| io_error(container, error))?;
+            let state = dir
+                .state()
+                .map_err(|error| container_error(container, error))?;
             if state.is_active() || !dir.is_alive() {
                 break;
             }

@@ -12,7 +12,7 @@ use isolazi_protocol::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::container::log::LogReader;
-use crate::server::{Engine, io_error};
+use crate::server::{Engine, container_error};
 
 /// How long a follower waits before it looks for more.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -38,11 +38,11 @@ impl Engine {
         let mut log = match File::open(dir.log()) {
             Ok(file) => match LogReader::new(file, wanted) {
                 Ok(reader) => reader,
-                Err(error) => return Ok(Err(io_error(container, error))),
+                Err(error) => return Ok(Err(container_error(container, error))),
             },
             // It never started.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(Reply::Done)),
-            Err(error) => return Ok(Err(io_error(container, error))),
+            Err(error) => return Ok(Err(container_error(container, error))),
         };
         loop {
             // Asked before reading, so that the last read sees everything.
@@ -51,7 +51,7 @@ impl Engine {
                 match log.next(BATCH) {
                     Ok(Some((stream, bytes))) => send(client, stream, bytes, &mut room).await?,
                     Ok(None) => break,
-                    Err(error) => return Ok(Err(io_error(container, error))),
+                    Err(error) => return Ok(Err(container_error(container, error))),
                 }
             }
             if over {

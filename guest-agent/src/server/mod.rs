@@ -370,3 +370,14 @@ fn io_error(what: &str, error: std::io::Error) -> WireError {
     }
     .into()
 }
+
+/// What went wrong with a container's own files. One that is not there any more
+/// has just been removed.
+fn container_error(container: &str, error: std::io::Error) -> WireError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            StoreError::NotFound(container.chars().take(80).collect()).into()
+        }
+        _ => io_error(container, error),
+    }
+}

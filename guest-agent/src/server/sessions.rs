@@ -17,7 +17,8 @@ use crate::container::lifecycle::{Action, Verdict};
 use crate::container::plan::{self, PlanInputs};
 use crate::container::{ContainerDir, NewContainer, Record, hosts_lines};
 use crate::seccomp;
-use crate::server::{Engine, await_departure, io_error, layers};
+use crate::server::containers::{ATTEMPTS, PAUSE};
+use crate::server::{Engine, await_departure, container_error, io_error, layers};
 use crate::shim::{self, ShimRequest, ShimStart};
 
 /// Copied at once between a client and a shim.
@@ -137,30 +138,46 @@ impl Engine {
     ) -> Result<Begun, WireError> {
         Self::require_root()?;
         let dir = self.containers.find(&container)?;
-        if self.judge(&container, &dir, Action::Start)? == Verdict::AlreadySo {
+        let Some(lock) = self.lock_to_start(&container, &dir).await? else {
             return match attach {
                 true => Ok(Begun::Relay(self.attach(&container).await?)),
                 false => Ok(Begun::Done),
             };
-        }
-        self.settled(&container, &dir).await?;
-        let lock = dir.lock().map_err(|error| io_error(&container, error))?;
-        let Some(lock) = lock else {
-            let message = format!("container {container} is just starting or ending; try again");
-            return Err(WireError::new(ErrorCode::Conflict, message));
         };
         let place = dir.clone();
         let start = self
             .apart(move |engine| {
                 let record = place
                     .record()
-                    .map_err(|error| io_error(&container, error))?;
+                    .map_err(|error| container_error(&container, error))?;
                 engine.ready(&relocated(record, sources)?, &place, attach)
             })
             .await?;
         let shim = shim::spawn(&dir, &lock, &start).await;
         shim.map(Begun::Relay)
             .map_err(|error| io_error("the container's shim", error))
+    }
+
+    /// The lock of a container that does not run; `None` where it runs by now.
+    async fn lock_to_start(
+        &self,
+        container: &str,
+        dir: &ContainerDir,
+    ) -> Result<Option<fs::File>, WireError> {
+        for _ in 0..ATTEMPTS {
+            if self.judge(container, dir, Action::Start)? == Verdict::AlreadySo {
+                return Ok(None);
+            }
+            self.settled(container, dir).await?;
+            let lock = dir.lock();
+            if let Some(lock) = lock.map_err(|error| container_error(container, error))? {
+                return Ok(Some(lock));
+            }
+            // Somebody else is starting it, removing it, or reading its files.
+            tokio::time::sleep(PAUSE).await;
+        }
+        let message = format!("container {container} is just starting or ending; try again");
+        Err(WireError::new(ErrorCode::Conflict, message))
     }
 
     /// Stays with the first process of a running container.

@@ -257,5 +257,7 @@ pub(super) fn exit_status(ended: Ended) -> u8 {
     match ended {
         Ended::Exited(code) => u8::try_from(code).unwrap_or(u8::MAX),
         Ended::Detached => 0,
+        // As of whoever does not handle the signal SIGHUP.
+        Ended::HungUp => 129,
     }
 }

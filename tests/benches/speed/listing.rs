@@ -32,7 +32,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
 }
 
 /// An image of busybox as `sleep` and nothing else.
-fn sleeper(world: &World) -> Result<String> {
+pub(crate) fn sleeper(world: &World) -> Result<String> {
     let busybox = find("busybox").context("busybox-static is not installed")?;
     let stub = Stub::start()?;
     let layer = Layer::default().program("sleep", &fs::read(busybox)?)?;
@@ -83,7 +83,7 @@ fn list(world: &World) -> Result<Vec<Row>> {
     ])
 }
 
-fn clear(world: &World) -> Result<()> {
+pub(crate) fn clear(world: &World) -> Result<()> {
     let all = world
         .isolazi(["ps", "-aq"])
         .output()?

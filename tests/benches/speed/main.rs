@@ -13,10 +13,15 @@
 //! | `trips` | round trips on the wire until a container runs | |
 //! | `listing` | `ps` and `ps -a` with 200 containers, 100 of them running, natively | |
 //! | `pull` | `pull` of two layers, 500 MB in all | `podman pull`, and `tar xzf` of the layers |
+//! | `logs` | 1 GiB of lines from `run -d` to the end of `wait`, natively | `podman run -d --log-driver k8s-file` and `podman wait` |
+//! | `memory` | a shim's share of memory with 100 containers, natively | conmon's |
 
 mod boot;
 mod listing;
+mod logs;
 mod measure;
+mod memory;
+mod podman;
 mod pull;
 mod start;
 mod table;
@@ -61,12 +66,14 @@ impl Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
-const BENCHES: [(&str, Measure); 5] = [
+const BENCHES: [(&str, Measure); 7] = [
     ("start", start::measure),
     ("trips", trips::measure),
     ("boot", boot::measure),
     ("pull", pull::measure),
     ("listing", listing::measure),
+    ("logs", logs::measure),
+    ("memory", memory::measure),
 ];
 
 fn main() -> ExitCode {

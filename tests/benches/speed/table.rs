@@ -45,6 +45,27 @@ impl Row {
         }
     }
 
+    /// Memory in KiB, beside a peer's where there is one, of which at most `aim`
+    /// KiB is to be taken.
+    pub(crate) fn of_memory(
+        what: &'static str,
+        ours: f64,
+        beside: Option<(&'static str, f64)>,
+        aim: usize,
+    ) -> Self {
+        let (peer, theirs) = beside.unzip();
+        Self {
+            what,
+            ours: kibibytes(ours),
+            peer: peer.unwrap_or_default(),
+            theirs: theirs.map(kibibytes).unwrap_or_default(),
+            ratio: theirs
+                .map(|it| format!("{:.2}", ours / it))
+                .unwrap_or_default(),
+            aim: kibibytes(aim as f64),
+        }
+    }
+
     /// A count that is to be `aim` at most.
     pub(crate) fn of_count(what: &'static str, count: usize, aim: usize) -> Self {
         Self {
@@ -55,6 +76,13 @@ impl Row {
             ratio: String::new(),
             aim: aim.to_string(),
         }
+    }
+}
+
+fn kibibytes(value: f64) -> String {
+    match value {
+        value if value < 1024.0 => format!("{value:.0} KiB"),
+        value => format!("{:.1} MiB", value / 1024.0),
     }
 }
 

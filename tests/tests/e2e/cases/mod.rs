@@ -29,6 +29,11 @@ mod volumes;
 mod named_volumes;
 mod options;
 
+mod bulk;
+mod conflicts;
+mod kills;
+mod leaks;
+
 use isolazi_tests::Case;
 
 /// Lists cases by scope: `cases! { Both: [hello, echo] }`.
@@ -73,6 +78,10 @@ pub(crate) fn all() -> Vec<Case> {
         stats::all(),
         imagestore::all(),
         registries::all(),
+        bulk::all(),
+        kills::all(),
+        leaks::all(),
+        conflicts::all(),
     ]
     .concat()
 }

@@ -1,8 +1,12 @@
 //! `-t`: a terminal inside for the one outside.
 
-use anyhow::Result;
-use isolazi_tests::command::same;
-use isolazi_tests::{Case, World};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use isolazi_tests::command::{eventually, same, tool};
+use isolazi_tests::terminal::Session;
+use isolazi_tests::{Case, Container, World};
+use rustix::process::Signal;
 
 pub(super) fn all() -> Vec<Case> {
     super::cases! {
@@ -15,6 +19,18 @@ pub(super) fn all() -> Vec<Case> {
             a_plain_run_on_a_terminal_is_interactive,
             exec_has_a_terminal_too,
             the_outer_terminal_is_left_as_it_was,
+            the_end_of_input_can_be_typed,
+            a_shell_controls_its_jobs,
+            a_killed_process_gives_the_terminal_back,
+            a_terminated_command_gives_the_terminal_back,
+            a_hangup_ends_the_command,
+        ],
+        NativeOnly: [
+            a_killed_shim_gives_the_terminal_back,
+        ],
+        VmAlone: [
+            a_stopped_machine_gives_the_terminal_back,
+            a_killed_machine_gives_the_terminal_back,
         ],
     }
 }
@@ -110,5 +126,154 @@ fn the_outer_terminal_is_left_as_it_was(world: &World) -> Result<()> {
         session.wait_for("unchanged")?;
         session.wait()?;
     }
+    Ok(())
+}
+
+fn the_end_of_input_can_be_typed(world: &World) -> Result<()> {
+    let mut session = world
+        .run_with(
+            &["-it"],
+            ["sh", "-c", "echo ready; cat; echo the end; exit 5"],
+        )
+        .on_terminal(24, 80)?;
+    session.wait_for("ready")?;
+    session.type_in("typed\n")?;
+    // Once as an echo, and once by cat.
+    let twice = || Ok((session.shown().matches("typed").count() == 2).then_some(()));
+    eventually(world.patience(20), "cat has written", twice)?;
+    session.type_in("\x04")?;
+    session.wait_for("the end")?;
+    same("exit code", &session.wait()?.code(), &Some(5))
+}
+
+fn a_shell_controls_its_jobs(world: &World) -> Result<()> {
+    let mut session = world.run_with(&["-it"], ["sh"]).on_terminal(24, 80)?;
+    session.type_in("sleep 1000 &\n")?;
+    session.type_in("jobs; echo lis''ted\n")?;
+    session.wait_for("listed")?;
+    ensure!(session.shown().contains("Running"), "{}", session.shown());
+    session.type_in("fg; echo from the fore''ground: $?\n")?;
+    // What is typed reaches the job, and no longer the shell.
+    session.wait_for("sleep 1000\r\n")?;
+    std::thread::sleep(Duration::from_millis(200));
+    session.type_in("\x1a")?;
+    session.wait_for("Stopped")?;
+    session.type_in("fg\n")?;
+    std::thread::sleep(Duration::from_millis(200));
+    session.type_in("\x03")?;
+    session.type_in("echo $?; exit 6\n")?;
+    session.wait_for("130")?;
+    same("exit code", &session.wait()?.code(), &Some(6))
+}
+
+/// A shell on a raw terminal.
+fn attached(world: &World) -> Result<(Container<'_>, Session)> {
+    let container = world.container();
+    let run = world.isolazi(["run", "-it", "--name", container.name(), &world.busybox()]);
+    let mut session = run.args(["sh"]).on_terminal(24, 80)?;
+    session.type_in("echo rea''dy\n")?;
+    session.wait_for("ready")?;
+    ensure!(session.is_raw()?, "the terminal does not pass keys on");
+    Ok((container, session))
+}
+
+/// The command ends with `code`, and the terminal is what it was.
+fn gives_back(session: &mut Session, code: i32) -> Result<()> {
+    same("exit code", &session.wait()?.code(), &Some(code))?;
+    ensure!(session.is_as_before()?, "the terminal is not restored");
+    Ok(())
+}
+
+fn a_killed_process_gives_the_terminal_back(world: &World) -> Result<()> {
+    let (container, mut session) = attached(world)?;
+    world
+        .isolazi(["kill", container.name()])
+        .output()?
+        .success()?;
+    gives_back(&mut session, 137)
+}
+
+fn a_killed_shim_gives_the_terminal_back(world: &World) -> Result<()> {
+    let (container, mut session) = attached(world)?;
+    let pid = container.inspect()?["State"]["Pid"].as_i64();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.context("no pid")?))?;
+    let shim = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    tool("kill", ["-9", shim.context("no parent")?.trim()])?;
+    gives_back(&mut session, 125)?;
+    complains(&session)
+}
+
+/// Says why it ended, in one line of its own.
+fn complains(session: &Session) -> Result<()> {
+    let shown = session.shown();
+    let last = shown.trim_end().lines().last().unwrap_or_default();
+    // The cursor may stand behind a prompt.
+    ensure!(last.contains("isolazi: "), "{shown}");
+    Ok(())
+}
+
+fn a_terminated_command_gives_the_terminal_back(world: &World) -> Result<()> {
+    // The process is told, and may do as it likes.
+    let script = "trap 'echo told; exit 21' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut session = world
+        .run_with(&["-it"], ["sh", "-c", script])
+        .on_terminal(24, 80)?;
+    session.wait_for("ready")?;
+    session.signal(Signal::TERM)?;
+    session.wait_for("told")?;
+    gives_back(&mut session, 21)?;
+    // One that does not listen is left to itself in the end.
+    let (container, mut session) = attached(world)?;
+    for _ in 0..4 {
+        session.signal(Signal::TERM)?;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    gives_back(&mut session, 125)?;
+    complains(&session)?;
+    same(
+        "status",
+        &container.inspect()?["State"]["Status"].as_str(),
+        &Some("running"),
+    )
+}
+
+/// Whoever closes the window is gone, so nobody is left to wait for the end of
+/// the container: it is told, and runs on where that does not end it.
+fn a_hangup_ends_the_command(world: &World) -> Result<()> {
+    let container = world.container();
+    let run = world.isolazi(["run", "-it", "--name", container.name(), &world.busybox()]);
+    let script = "trap 'echo told >/told' HUP; echo ready; while :; do sleep 0.05; done";
+    let mut session = run.args(["sh", "-c", script]).on_terminal(24, 80)?;
+    session.wait_for("ready")?;
+    session.signal(Signal::HUP)?;
+    gives_back(&mut session, 129)?;
+    let told = || {
+        Ok(container
+            .exec(&[], &["cat", "/told"])
+            .output()?
+            .is_success()
+            .then_some(()))
+    };
+    eventually(world.patience(20), "the process is told", told)
+}
+
+fn a_stopped_machine_gives_the_terminal_back(world: &World) -> Result<()> {
+    let (_container, mut session) = attached(world)?;
+    let stop = world.bare(["vm", "stop"]);
+    stop.timeout(Duration::from_secs(60)).output()?.success()?;
+    session.wait()?;
+    ensure!(session.is_as_before()?, "the terminal is not restored");
+    world.run(["true"]).output()?.success()?;
+    Ok(())
+}
+
+fn a_killed_machine_gives_the_terminal_back(world: &World) -> Result<()> {
+    let (_container, mut session) = attached(world)?;
+    let root = world.root().display().to_string();
+    let qemu = tool("pgrep", ["-f", &format!("qemu-system.*{root}")])?;
+    tool("kill", ["-9", qemu.trim()])?;
+    gives_back(&mut session, 125)?;
+    complains(&session)?;
+    world.run(["true"]).output()?.success()?;
     Ok(())
 }
