@@ -198,9 +198,11 @@ impl ContainerStore {
         if record.name == name {
             return Ok(());
         }
-        if !self.reserve_once(name, &record.id)?
-            && !(self.free_stale(name)? && self.reserve_once(name, &record.id)?)
-        {
+        let mut reserved = self.reserve_once(name, &record.id)?;
+        if !reserved && self.free_stale(name)? {
+            reserved = self.reserve_once(name, &record.id)?;
+        }
+        if !reserved {
             return Err(StoreError::NameTaken(name.to_owned()));
         }
         let old = std::mem::replace(&mut record.name, name.to_owned());
