@@ -29,8 +29,11 @@ pub mod appliance;
 mod codec;
 mod container;
 mod error;
+mod health;
 mod id;
 mod inside;
+mod journal;
+mod limits;
 mod message;
 mod options;
 mod transport;
@@ -46,8 +49,11 @@ pub use container::{
     SeccompProfile, SummaryMount, WindowSize,
 };
 pub use error::{ErrorCode, WireError};
+pub use health::{Health, HealthCheck, HealthStatus, HealthTest, ProbeResult};
 pub use id::{ContainerId, Digest, IdError};
 pub use inside::{ContainerUsage, Content, PathInfo, PathKind, ProcessInfo};
+pub use journal::{Follower, Happening, JOURNAL, Journal, ObjectKind};
+pub use limits::CgroupLimits;
 pub use message::{
     AgentInfo, ClientControl, Compression, Event, Greeting, Hello, LogRange, Reply, Request,
     ServerMessage, Token,
@@ -60,7 +66,7 @@ pub use transport::{Transport, TransportError};
 pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
 
 /// Version of the wire format. Host and agent must agree exactly.
-pub const GENERATION: u32 = 2;
+pub const GENERATION: u32 = 3;
 
 /// The vsock port on which a guest's agent listens.
 pub const AGENT_VSOCK_PORT: u32 = 1024;

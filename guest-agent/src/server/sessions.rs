@@ -13,9 +13,11 @@ use isolazi_protocol::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
+use crate::cgroup;
 use crate::container::lifecycle::{Action, Verdict};
 use crate::container::plan::{self, PlanInputs};
-use crate::container::{ContainerDir, NewContainer, Record, hosts_lines};
+use crate::container::{ContainerDir, NewContainer, Record, health, hosts_lines};
+use crate::events;
 use crate::seccomp;
 use crate::server::{Engine, await_departure, io_error, layers};
 use crate::shim::{self, ShimRequest, ShimStart};
@@ -92,11 +94,13 @@ impl Engine {
             Ok(made) => made,
             Err(error) => return Ok(Err(error)),
         };
+        events::of(&new.record, &new.dir, "create", &[]);
         tell_created(client, &new).await?;
         match shim::spawn(&new.dir, &new.lock, &start).await {
             Ok(shim) => Ok(Ok(shim)),
             Err(error) => {
                 self.discard(&new);
+                events::of(&new.record, &new.dir, "destroy", &[]);
                 Ok(Err(io_error("the container's shim", error)))
             }
         }
@@ -121,6 +125,7 @@ impl Engine {
             .await;
         match made {
             Ok(new) => {
+                events::of(&new.record, &new.dir, "create", &[]);
                 tell_created(client, &new).await?;
                 Ok(Ok(Reply::Done))
             }
@@ -134,6 +139,7 @@ impl Engine {
         container: String,
         attach: bool,
         sources: Vec<BindSource>,
+        restarts: bool,
     ) -> Result<Begun, WireError> {
         Self::require_root()?;
         let dir = self.containers.find(&container)?;
@@ -150,7 +156,7 @@ impl Engine {
             return Err(WireError::new(ErrorCode::Conflict, message));
         };
         let place = dir.clone();
-        let start = self
+        let mut start = self
             .apart(move |engine| {
                 let record = place
                     .record()
@@ -158,6 +164,7 @@ impl Engine {
                 engine.ready(&relocated(record, sources)?, &place, attach)
             })
             .await?;
+        start.restarts = restarts;
         let shim = shim::spawn(&dir, &lock, &start).await;
         shim.map(Begun::Relay)
             .map_err(|error| io_error("the container's shim", error))
@@ -208,6 +215,7 @@ impl Engine {
     fn make(&self, mut spec: ContainerSpec) -> Result<NewContainer, WireError> {
         Self::require_root()?;
         plan::validate(&spec)?;
+        cgroup::check(&spec.resources.limits)?;
         // Until its record names them, nobody else knows that it needs them.
         let _layers = self
             .layers
@@ -275,6 +283,13 @@ impl Engine {
             auto_remove: record.spec.auto_remove,
             stop_signal,
             restart: record.spec.restart,
+            restarts: false,
+            health: record
+                .spec
+                .options
+                .health
+                .clone()
+                .filter(health::is_enabled),
         })
     }
 

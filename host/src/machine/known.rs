@@ -43,6 +43,7 @@ pub fn read_stopped(folder: &Path) -> Vec<ContainerSummary> {
             finished_at,
             error: None,
             stopped: false,
+            oom_killed: false,
         };
     }
     containers
@@ -77,6 +78,7 @@ pub(crate) fn sample(state: ContainerState) -> ContainerSummary {
         mounts: Vec::new(),
         network: NetworkMode::None,
         size: None,
+        health: None,
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod config;
 mod errors;
+mod events;
 mod exec;
 mod files;
+mod health;
 mod hostile;
 mod images;
 mod imagestore;
@@ -11,6 +13,7 @@ mod isolation;
 mod leftovers;
 mod life;
 mod lifecycle;
+mod limits;
 mod listing;
 mod mode;
 mod places;
@@ -69,6 +72,9 @@ pub(crate) fn all() -> Vec<Case> {
         stats::all(),
         imagestore::all(),
         registries::all(),
+        health::all(),
+        events::all(),
+        limits::all(),
     ]
     .concat()
 }
