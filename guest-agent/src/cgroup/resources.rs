@@ -94,7 +94,7 @@ struct Write {
     optional: bool,
 }
 
-fn write(files: &'static [&'static str], value: impl ToString) -> Write {
+fn write(files: &'static [&'static str], value: impl std::fmt::Display) -> Write {
     Write {
         files,
         value: value.to_string(),

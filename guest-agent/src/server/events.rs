@@ -39,15 +39,16 @@ impl Engine {
             Ok(read) => read,
             Err(error) => return failed(error),
         };
-        let fits = |it: &Happening| {
-            since.is_none_or(|since| it.time >= since) && until.is_none_or(|until| it.time < until)
-        };
-        past.retain(fits);
+        let in_time = |it: &Happening| until.is_none_or(|until| it.time < until);
+        past.retain(|it| since.is_none_or(|since| it.time >= since) && in_time(it));
         for piece in past.chunks(PIECE) {
             tell(client, piece.to_vec()).await?;
         }
         tell(client, Vec::new()).await?;
-        while follow {
+        if !follow {
+            return Ok(Ok(Reply::Done));
+        }
+        loop {
             tokio::select! {
                 // Nothing is expected of the client but that it goes.
                 said = client.receive_message::<ClientControl>() => {
@@ -60,12 +61,11 @@ impl Engine {
                 Ok(fresh) => fresh,
                 Err(error) => return failed(error),
             };
-            fresh.retain(fits);
+            fresh.retain(in_time);
             for piece in fresh.chunks(PIECE) {
                 tell(client, piece.to_vec()).await?;
             }
         }
-        Ok(Ok(Reply::Done))
     }
 }
 

@@ -137,8 +137,11 @@ fn exec(shim: &Shim, spec: &ExecSpec) -> Result<(String, Started), WireError> {
     let id = ("execID", events::exec_id());
     let started = shim.launch_exec(spec)?;
     let command = spec.args.join(" ");
-    shim.tell(&format!("exec_create: {command}"), &[id.clone()]);
-    shim.tell(&format!("exec_start: {command}"), &[id.clone()]);
+    shim.tell(
+        &format!("exec_create: {command}"),
+        std::slice::from_ref(&id),
+    );
+    shim.tell(&format!("exec_start: {command}"), std::slice::from_ref(&id));
     Ok((id.1, started))
 }
 

@@ -97,7 +97,8 @@ impl Shim {
             Ok(started) => started,
             Err(error) => return shim.fail(&mut agent, error).await,
         };
-        let running = started.announce(agent, shim.start().attach).await;
+        let attach = shim.start().attach;
+        let running = started.announce(agent, attach).await;
         let (closing, closed) = oneshot::channel();
         let accepting = spawn_local(door::accept(Rc::clone(&shim), listener, closed));
         let kept = shim.keep(running).await;

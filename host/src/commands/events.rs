@@ -40,8 +40,8 @@ pub(super) async fn events(context: &Context, args: &EventsArgs) -> Result<()> {
     let left = until.map(|until| left(until, now));
     let follow = left.is_none_or(|left| !left.is_zero());
     let (sender, receiver) = mpsc::unbounded_channel();
-    let since = since.unwrap_or_else(|| nanos(now));
-    let past = sources::open(context, since, follow, &sender).await?;
+    let now = nanos(now);
+    let past = sources::open(context, since.unwrap_or(now), now, follow, &sender).await?;
     drop(sender);
     show.print(past)?;
     if !follow {

@@ -17,10 +17,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long a machine that has hung up may take to be gone.
 const GOING: Duration = Duration::from_secs(30);
 
-/// All that happened since then. With `follow` whatever happens later is sent.
+/// All that happened since then, up to now. With `follow` whatever happens later is sent.
 pub(super) async fn open(
     context: &Context,
     since: u64,
+    now: u64,
     follow: bool,
     sender: &Sender,
 ) -> Result<Vec<Happening>> {
@@ -52,7 +53,8 @@ pub(super) async fn open(
         };
         let mut conversation = machine.open_if_running().await?;
         if let Some(conversation) = &mut conversation {
-            past.extend(history(conversation).await?);
+            let told = history(conversation).await?;
+            past.extend(told.into_iter().map(|it| not_after(it, now)));
         }
         if follow {
             tokio::spawn(machine.follow(conversation, sender.clone()));
@@ -71,6 +73,12 @@ async fn history(conversation: &mut Conversation) -> Result<Vec<Happening>> {
             _ => bail!("the agent did not say what happened"),
         }
     }
+}
+
+/// A guest's clock may be a little ahead, but what it tells of has happened.
+fn not_after(mut happening: Happening, now: u64) -> Happening {
+    happening.time = happening.time.min(now.saturating_sub(1));
+    happening
 }
 
 /// Sends on what happens, until the other side hangs up. Returns when the last
