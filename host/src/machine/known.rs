@@ -37,6 +37,7 @@ pub fn read_stopped(folder: &Path) -> Vec<ContainerSummary> {
             ContainerState::Restarting { finished_at, .. } => (None, finished_at),
             ContainerState::Created | ContainerState::Exited { .. } => continue,
         };
+        container.health = None;
         container.state = ContainerState::Exited {
             code: KILLED,
             started_at,
