@@ -15,8 +15,10 @@ compile_error!("isolazi-agent is the Linux side; other hosts reach it in a guest
 
 pub mod cgroup;
 pub mod container;
+mod events;
 pub mod guest;
 pub mod launch;
+pub mod refusal;
 pub mod rootfs;
 pub mod seccomp;
 pub mod server;

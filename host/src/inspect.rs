@@ -7,7 +7,9 @@ pub use options::volume;
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use isolazi_protocol::{BindMount, ContainerDetail, ContainerState, Isolation, RestartPolicy};
+use isolazi_protocol::{
+    BindMount, ContainerDetail, ContainerState, Health, Isolation, ProbeResult, RestartPolicy,
+};
 use serde_json::{Value, json};
 
 /// The JSON object that `isolazi inspect` prints.
@@ -45,10 +47,20 @@ pub fn container(detail: &ContainerDetail, isolation: Isolation) -> Value {
         "LogPath": format!("{}/container.log", detail.directory),
     });
     options::describe(&mut described, detail);
+    if let Some(found) = &detail.health {
+        described["State"]["Health"] = health(found);
+    }
     described
 }
 
 fn state(state: &ContainerState) -> Value {
+    let oom_killed = matches!(
+        state,
+        ContainerState::Exited {
+            oom_killed: true,
+            ..
+        }
+    );
     let (status, pid, code, started, finished, error) = match state {
         ContainerState::Created => ("created", 0, 0, None, None, None),
         ContainerState::Running { pid, started_at } => {
@@ -82,10 +94,28 @@ fn state(state: &ContainerState) -> Value {
         "Paused": status == "paused",
         "Restarting": status == "restarting",
         "Pid": pid,
+        "OOMKilled": oom_killed,
         "ExitCode": code,
         "Error": error.unwrap_or_default(),
         "StartedAt": started.map(time),
         "FinishedAt": finished.map(time),
+    })
+}
+
+/// Docker's `State.Health`.
+fn health(health: &Health) -> Value {
+    let result = |result: &ProbeResult| {
+        json!({
+            "Start": time(result.start),
+            "End": time(result.end),
+            "ExitCode": result.exit_code,
+            "Output": result.output,
+        })
+    };
+    json!({
+        "Status": health.status,
+        "FailingStreak": health.failing_streak,
+        "Log": health.log.iter().map(result).collect::<Vec<_>>(),
     })
 }
 

@@ -72,6 +72,7 @@ pub async fn start_request(
         container: detail.id.to_string(),
         attach,
         sources,
+        restarts: false,
     })
 }
 

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use isolazi_protocol::{
-    BindMount, ContainerOptions, ContainerSpec, ExecSpec, ImageIdentity, NetworkMode, ProcessSpec,
-    Resources, SeccompProfile, VolumeMount, WindowSize,
+    BindMount, CgroupLimits, ContainerOptions, ContainerSpec, ExecSpec, ImageIdentity, NetworkMode,
+    ProcessSpec, Resources, SeccompProfile, VolumeMount, WindowSize,
 };
 
 use crate::cli::{ProcessArgs, RunArgs};
@@ -27,6 +27,8 @@ pub struct Surroundings {
     pub options: ContainerOptions,
     /// Variables that files set.
     pub env_files: Vec<String>,
+    /// What it may use.
+    pub limits: CgroupLimits,
 }
 
 /// Merges them the way Docker does.
@@ -69,7 +71,7 @@ pub fn container(image: &Image, args: &RunArgs, surroundings: Surroundings) -> C
         auto_remove: args.rm,
         network: NetworkMode::None,
         seccomp: SeccompProfile::Default,
-        resources: resources(args),
+        resources: resources(args, surroundings.limits),
         resolv_conf: surroundings.resolv_conf,
         restart: args.life.restart,
         options,
@@ -104,8 +106,11 @@ fn complete(
     options
 }
 
-fn resources(args: &RunArgs) -> Resources {
-    let mut resources = Resources::default();
+fn resources(args: &RunArgs, limits: CgroupLimits) -> Resources {
+    let mut resources = Resources {
+        limits,
+        ..Resources::default()
+    };
     if let Some(limit) = args.settings.pids_limit {
         resources.pids_limit = options::pids_limit(limit);
     }
@@ -116,6 +121,7 @@ fn resources(args: &RunArgs) -> Resources {
 /// files set.
 pub fn exec(
     args: &ProcessArgs,
+    privileged: bool,
     files: Vec<String>,
     command: &[String],
     terminal: Option<WindowSize>,
@@ -127,6 +133,7 @@ pub fn exec(
         user: args.user.clone(),
         terminal,
         open_stdin: args.interactive,
+        privileged,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerId, ContainerOptions, Digest};
+use crate::{CgroupLimits, ContainerId, ContainerOptions, Digest, Health, HealthStatus};
 
 /// Everything the agent needs to create a container. The host has already
 /// merged the image's configuration with what the user asked for.
@@ -102,6 +102,8 @@ pub struct ExecSpec {
     pub terminal: Option<WindowSize>,
     /// As in [`ProcessSpec`].
     pub open_stdin: bool,
+    /// All capabilities, and no system-call filter.
+    pub privileged: bool,
 }
 
 /// A host folder or file shown in the container.
@@ -154,11 +156,17 @@ pub enum SeccompProfile {
 pub struct Resources {
     /// `pids.max`: most processes and threads at once; `u64::MAX` is without limit.
     pub pids_limit: u64,
+    /// What else is limited.
+    #[serde(default)]
+    pub limits: CgroupLimits,
 }
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { pids_limit: 2048 }
+        Self {
+            pids_limit: 2048,
+            limits: CgroupLimits::default(),
+        }
     }
 }
 
@@ -235,6 +243,9 @@ pub enum ContainerState {
         /// A user had it stopped.
         #[serde(default)]
         stopped: bool,
+        /// The kernel killed something of it, for want of memory.
+        #[serde(default)]
+        oom_killed: bool,
     },
 }
 
@@ -288,6 +299,9 @@ pub struct ContainerSummary {
     pub network: NetworkMode,
     /// Bytes on disk that it has written to its root file system, where that was asked for.
     pub size: Option<u64>,
+    /// How it is, where it is checked and runs.
+    #[serde(default)]
+    pub health: Option<HealthStatus>,
 }
 
 /// A mount of a container, as `ps` shows it.
@@ -316,6 +330,8 @@ pub struct ContainerDetail {
     pub spec: ContainerSpec,
     /// The container's folder, in the agent's file system.
     pub directory: String,
+    /// How it is, where it is checked and has ever run.
+    pub health: Option<Health>,
 }
 
 #[cfg(test)]
@@ -331,6 +347,7 @@ mod tests {
             finished_at: 3,
             error: None,
             stopped,
+            oom_killed: false,
         };
         let (ended, stopped) = (exited(false), exited(true));
         assert!(Always.brings_back(&ended) && Always.brings_back(&stopped));

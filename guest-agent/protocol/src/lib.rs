@@ -29,8 +29,11 @@ pub mod appliance;
 mod codec;
 mod container;
 mod error;
+mod health;
 mod id;
 mod inside;
+mod journal;
+mod limits;
 mod message;
 mod options;
 mod pieces;
@@ -47,8 +50,11 @@ pub use container::{
     SeccompProfile, SummaryMount, WindowSize,
 };
 pub use error::{ErrorCode, WireError};
+pub use health::{Health, HealthCheck, HealthStatus, HealthTest, ProbeResult};
 pub use id::{ContainerId, Digest, IdError};
 pub use inside::{ContainerUsage, Content, PathInfo, PathKind, ProcessInfo};
+pub use journal::{Follower, Happening, JOURNAL, Journal, ObjectKind};
+pub use limits::CgroupLimits;
 pub use message::{
     AgentInfo, ClientControl, Compression, Event, Greeting, Hello, LogRange, Reply, Request,
     ServerMessage, Token,

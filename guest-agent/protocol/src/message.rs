@@ -6,9 +6,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BindSource, ContainerDetail, ContainerId, ContainerSpec, ContainerSummary, ContainerUsage,
-    Content, Digest, DiskUsage, ExecSpec, LayerUsage, PathInfo, ProcessInfo, RestartPolicy,
-    VolumeDetail, WindowSize, WireError,
+    BindSource, CgroupLimits, ContainerDetail, ContainerId, ContainerSpec, ContainerSummary,
+    ContainerUsage, Content, Digest, DiskUsage, ExecSpec, Happening, LayerUsage, PathInfo,
+    ProcessInfo, RestartPolicy, VolumeDetail, WindowSize, WireError,
 };
 
 /// A secret that the host gives to the guest at boot and shows in every
@@ -155,6 +155,8 @@ pub enum Request {
         /// Where the sources of its mounts are by now, in the order of
         /// [`ContainerSpec::mounts`]; empty where they are as they were.
         sources: Vec<BindSource>,
+        /// It was stopped for this, so that the two are a restart.
+        restarts: bool,
     },
     /// Stay with the first process of a running container; then as
     /// [`Request::Run`] from [`Event::Started`] on.
@@ -192,12 +194,17 @@ pub enum Request {
         /// The new name.
         name: String,
     },
-    /// Change the restart policy. Answered by [`Reply::Done`].
+    /// Change what can be changed of a container, at once and for all further
+    /// starts. Answered by [`Reply::Done`].
     Update {
         /// Id, id prefix or name.
         container: String,
-        /// The new policy.
-        restart: RestartPolicy,
+        /// The new policy; the old one stays where there is none.
+        restart: Option<RestartPolicy>,
+        /// The new limit of processes.
+        pids_limit: Option<u64>,
+        /// New limits; those that are not said stay.
+        limits: Box<CgroupLimits>,
     },
     /// Make a volume, unless there is one of that name. Answered by [`Reply::Volumes`].
     CreateVolume {
@@ -274,6 +281,17 @@ pub enum Request {
     Activity,
     /// Have the agent of a guest start anew. Containers run on.
     RestartAgent,
+    /// What happened to containers and volumes. [`Event::Happened`] tells the
+    /// past, in pieces, the last of which is empty; with `follow` more of them
+    /// come as things happen, until the client goes. Answered by [`Reply::Done`].
+    Events {
+        /// Only what happened at or after this: nanoseconds since the Unix epoch.
+        since: Option<u64>,
+        /// Only what happened before this, as above.
+        until: Option<u64>,
+        /// Go on with what happens from now on.
+        follow: bool,
+    },
 }
 
 /// Which part of a log is wanted.
@@ -327,6 +345,8 @@ pub enum Event {
     Exited(i32),
     /// What is about to be sent; see [`Content::Path`].
     Path(PathInfo),
+    /// Things that happened, oldest first; see [`Request::Events`].
+    Happened(Vec<Happening>),
 }
 
 /// The result of a request.

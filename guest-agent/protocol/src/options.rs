@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::HealthCheck;
+
 /// Options of a container. What is not said is as if it were not there, so that
 /// containers made before an option existed can still be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +42,8 @@ pub struct ContainerOptions {
     pub volumes: Vec<VolumeMount>,
     /// Memory file systems to mount.
     pub tmpfs: Vec<TmpfsMount>,
+    /// How to find out whether it is well.
+    pub health: Option<HealthCheck>,
 }
 
 /// A line of `/etc/hosts`.

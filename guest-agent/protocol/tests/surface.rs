@@ -64,10 +64,27 @@ fn spec() -> ContainerSpec {
         auto_remove: true,
         network: NetworkMode::None,
         seccomp: SeccompProfile::Default,
-        resources: Resources { pids_limit: 5 },
+        resources: Resources {
+            pids_limit: 5,
+            limits: limits(),
+        },
         resolv_conf: "nameserver 192.0.2.1\n".to_owned(),
         restart: RestartPolicy::OnFailure { most: 3 },
         options: options(),
+    }
+}
+
+fn limits() -> CgroupLimits {
+    CgroupLimits {
+        memory: Some(1),
+        memory_swap: Some(2),
+        memory_reservation: Some(3),
+        nano_cpus: Some(4),
+        cpu_quota: Some(5),
+        cpu_period: Some(6),
+        cpu_weight: Some(7),
+        cpuset_cpus: Some("0-1".to_owned()),
+        io_weight: Some(8),
     }
 }
 
@@ -112,6 +129,17 @@ fn options() -> ContainerOptions {
             target: "/run".to_owned(),
             options: vec!["size=1m".to_owned()],
         }],
+        health: Some(HealthCheck {
+            test: HealthTest::Shell {
+                line: "true".to_owned(),
+                shell: vec!["/bin/sh".to_owned(), "-c".to_owned()],
+            },
+            interval: 1,
+            timeout: 2,
+            start_period: 3,
+            start_interval: 4,
+            retries: 5,
+        }),
     }
 }
 
@@ -128,6 +156,7 @@ fn states() -> [ContainerState; 5] {
             finished_at: 9,
             error: Some("e".to_owned()),
             stopped: true,
+            oom_killed: true,
         },
         ContainerState::Paused {
             pid: 7,
@@ -149,6 +178,7 @@ fn requests() -> Vec<Request> {
         user: None,
         terminal: None,
         open_stdin: false,
+        privileged: true,
     };
     vec![
         Request::Ping,
@@ -198,6 +228,7 @@ fn requests() -> Vec<Request> {
             container: name(),
             attach: true,
             sources: vec![BindSource::Path("/p".to_owned())],
+            restarts: true,
         },
         Request::Attach { container: name() },
         Request::Kill {
@@ -213,7 +244,9 @@ fn requests() -> Vec<Request> {
         },
         Request::Update {
             container: name(),
-            restart: RestartPolicy::UnlessStopped,
+            restart: Some(RestartPolicy::UnlessStopped),
+            pids_limit: Some(7),
+            limits: Box::new(limits()),
         },
         Request::CreateVolume {
             name: Some(name()),
@@ -233,6 +266,11 @@ fn requests() -> Vec<Request> {
         Request::DiskUsage,
         Request::Activity,
         Request::RestartAgent,
+        Request::Events {
+            since: Some(1),
+            until: None,
+            follow: true,
+        },
     ]
     .into_iter()
     .chain(inside_requests())
@@ -343,6 +381,7 @@ fn server_messages() -> Vec<ServerMessage> {
         }],
         network: NetworkMode::None,
         size: Some(11),
+        health: Some(HealthStatus::Healthy),
     };
     let detail = ContainerDetail {
         id: id(),
@@ -351,6 +390,16 @@ fn server_messages() -> Vec<ServerMessage> {
         state: ContainerState::Created,
         spec: spec(),
         directory: "/d".to_owned(),
+        health: Some(Health {
+            status: HealthStatus::Unhealthy,
+            failing_streak: 3,
+            log: vec![ProbeResult {
+                start: 1,
+                end: 2,
+                exit_code: -1,
+                output: "o".to_owned(),
+            }],
+        }),
     };
     let volume = VolumeDetail {
         name: name(),
@@ -365,6 +414,13 @@ fn server_messages() -> Vec<ServerMessage> {
         Event::Warning("w".to_owned()),
         Event::StdinTaken(300),
         Event::Exited(137),
+        Event::Happened(vec![Happening {
+            time: 8,
+            kind: ObjectKind::Volume,
+            action: "create".to_owned(),
+            id: name(),
+            attributes: labels(),
+        }]),
     ];
     let replies = [
         Ok(Reply::Done),

@@ -25,13 +25,19 @@ pub(super) fn set(hierarchies: &[Hierarchy], plan: &CgroupPlan, warnings: &mut V
             warnings.push(format!("{what} does not apply: {why}"));
         }
     };
-    note("the limit of processes", limit_pids(hierarchies, plan));
+    note(
+        "the limit of processes",
+        limit_pids(hierarchies, plan.pids_limit),
+    );
     note("the limit of devices", limit_devices(hierarchies));
 }
 
 /// The folder in which `controller` is set, by v1's and v2's name of it, and
 /// whether that is v2.
-fn folder_of<'a>(hierarchies: &'a [Hierarchy], controller: &str) -> Option<(&'a Path, bool)> {
+pub(super) fn folder_of<'a>(
+    hierarchies: &'a [Hierarchy],
+    controller: &str,
+) -> Option<(&'a Path, bool)> {
     let legacy = hierarchies.iter().find(|it| it.controls(controller));
     let unified = || {
         let unified = hierarchies.iter().find(|it| it.is_unified())?;
@@ -65,10 +71,10 @@ fn enable(folder: &Path, controller: &str) -> bool {
     available()
 }
 
-fn limit_pids(hierarchies: &[Hierarchy], plan: &CgroupPlan) -> Result<(), String> {
+pub(super) fn limit_pids(hierarchies: &[Hierarchy], limit: u64) -> Result<(), String> {
     let (folder, v2) =
         folder_of(hierarchies, "pids").ok_or("this machine has no pids controller")?;
-    let limit = i64::try_from(plan.pids_limit).map_or(MaxValue::Max, MaxValue::Value);
+    let limit = i64::try_from(limit).map_or(MaxValue::Max, MaxValue::Value);
     PidController::new(folder.to_owned(), v2)
         .set_pid_max(limit)
         .map_err(|error| error.to_string())

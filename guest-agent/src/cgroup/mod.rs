@@ -15,14 +15,16 @@
 //! it, under whatever limits it is under, and a cgroup v2 with processes of
 //! its own (ours) could not have limited ones below it.
 //!
-//! What a machine lacks is a warning, not a failure: a container without a
-//! limit is better than none, as long as its user knows.
+//! What a machine lacks for a limit of ours is a warning, not a failure: a
+//! container without it is better than none, as long as its user knows. A limit
+//! that the user asked for is an error.
 
 pub mod devices;
 mod freeze;
 mod limits;
 mod place;
 mod remove;
+mod resources;
 pub mod usage;
 
 use std::fs::{File, OpenOptions};
@@ -36,6 +38,8 @@ use crate::launch::plan::CgroupPlan;
 pub use freeze::freeze;
 pub(crate) use place::folders_in;
 pub use remove::{RemoveError, remove};
+pub(crate) use resources::cpu_list;
+pub use resources::{LimitError, check, has_killed, update};
 
 /// A container's folder in one hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,9 +72,14 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// Creates the folders and sets the limits.
-    pub fn create(plan: &CgroupPlan) -> Self {
+    ///
+    /// # Errors
+    /// When a limit that somebody asked for cannot be set.
+    pub fn create(plan: &CgroupPlan) -> Result<Self, LimitError> {
         let mut warnings = Vec::new();
         let mut hierarchies = place::own_hierarchies(&plan.path);
+        // That of v1 refuses processes until it is told which processors to use.
+        hierarchies.retain(|it| !it.controls("cpuset") || plan.limits.cpuset_cpus.is_some());
         hierarchies.retain(|hierarchy| match place::make_folder(&hierarchy.folder) {
             Ok(()) => true,
             Err(error) => {
@@ -82,10 +91,11 @@ impl Cgroup {
             }
         });
         limits::set(&hierarchies, plan, &mut warnings);
-        Self {
+        resources::set(&hierarchies, &plan.limits)?;
+        Ok(Self {
             hierarchies,
             warnings,
-        }
+        })
     }
 
     /// The group of a process that is in one.

@@ -15,9 +15,8 @@ const MOUNTS: &str = "/sys/fs/cgroup";
 const UNIFIED: &str = "unified";
 
 /// The v1 controllers that limit or account for something of a container.
-/// (`cpuset` refuses processes until it is told which processors to use.)
-const CONTROLLERS: [&str; 7] = [
-    "pids", "memory", "cpu", "cpuacct", "devices", "freezer", "blkio",
+const CONTROLLERS: [&str; 8] = [
+    "pids", "memory", "cpu", "cpuacct", "cpuset", "devices", "freezer", "blkio",
 ];
 
 /// One line of a `/proc/<pid>/cgroup`.
@@ -40,7 +39,17 @@ pub(super) fn own_hierarchies(path: &str) -> Vec<Hierarchy> {
 /// The folders of a process's own groups.
 pub(super) fn hierarchies_of(pid: Pid) -> Vec<Hierarchy> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    hierarchies(&groups, |mount, own| mount.join(own))
+    let mut found = hierarchies(&groups, |mount, own| mount.join(own));
+    // Where it has none of its own, others are not to enter what it is in.
+    let is_own = |it: &Hierarchy| !it.controls("cpuset") || has_limited(&it.folder);
+    found.retain(is_own);
+    found
+}
+
+/// Whether a folder is one that we have made for a container.
+fn has_limited(folder: &Path) -> bool {
+    let parent = folder.parent().and_then(Path::file_name);
+    parent.is_some_and(|name| name == "isolazi")
 }
 
 fn hierarchies(groups: &str, place: impl Fn(&Path, &str) -> PathBuf) -> Vec<Hierarchy> {
@@ -128,6 +137,8 @@ fn search_all(hierarchies: &mut [Hierarchy], path: &str) {
     for hierarchy in hierarchies {
         match search(&mount_of(&hierarchy.name), path) {
             Some(folder) => hierarchy.folder = folder,
+            // Where it is only in if that was asked for.
+            None if hierarchy.controls("cpuset") => {}
             None => return,
         }
     }
@@ -184,6 +195,7 @@ mod tests {
             [
                 ("pids", ""),
                 ("memory", "api/13fb"),
+                ("cpuset", ""),
                 ("cpu,cpuacct", ""),
                 (UNIFIED, "user.slice/session-1.scope"),
             ]

@@ -94,7 +94,7 @@ fn number(folder: &Path, file: &str) -> Option<u64> {
 }
 
 /// The number after a word in a file of such lines.
-fn keyed(folder: &Path, file: &str, key: &str) -> Option<u64> {
+pub(super) fn keyed(folder: &Path, file: &str, key: &str) -> Option<u64> {
     let text = read(folder, file)?;
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));
     lines.find(|(name, _)| *name == key)?.1.trim().parse().ok()

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use isolazi_protocol::{
     BindMount, ContainerDetail, ContainerId, ContainerSpec, ContainerState, ContainerSummary,
-    SummaryMount, VolumeMount,
+    Health, HealthCheck, HealthStatus, SummaryMount, VolumeMount,
 };
 
-use crate::container::now;
+use crate::container::{health, now};
 use crate::launch::plan::LaunchPlan;
 
 /// Exit status of a container whose shim was killed, and which died with it.
@@ -145,12 +145,34 @@ impl ContainerDir {
         self.replace("config.json", record, durable)
     }
 
+    /// Keeps how the container is. Not worth a wait for the disk.
+    pub(crate) fn set_health(&self, health: &Health) -> io::Result<()> {
+        self.replace("health.json", health, false)
+    }
+
+    /// How a container in `state` is; `None` where nobody has looked yet. As
+    /// Docker has it, one that does not run is not well.
+    fn health(&self, check: &HealthCheck, state: &ContainerState) -> Option<Health> {
+        if !health::is_enabled(check) {
+            return None;
+        }
+        let mut health: Health = self.read("health.json").ok()?;
+        if state.pid().is_none() {
+            health.status = HealthStatus::Unhealthy;
+        }
+        Some(health)
+    }
+
     /// One line of a listing, about a container in `state`.
     pub fn summary(&self, state: ContainerState) -> io::Result<ContainerSummary> {
         let record = self.record()?;
         let binds = record.spec.mounts.into_iter().map(summary_mount);
         let volumes = record.spec.options.volumes.into_iter().map(summary_volume);
+        let check = record.spec.options.health.as_ref();
+        let health = check.filter(|_| state.pid().is_some());
+        let health = health.and_then(|check| self.health(check, &state));
         Ok(ContainerSummary {
+            health: health.map(|it| it.status),
             state,
             id: record.id,
             name: record.name,
@@ -168,8 +190,12 @@ impl ContainerDir {
     /// Everything there is to know.
     pub fn detail(&self) -> io::Result<ContainerDetail> {
         let record = self.record()?;
+        let state = self.state()?;
+        let check = record.spec.options.health.as_ref();
+        let health = check.and_then(|check| self.health(check, &state));
         Ok(ContainerDetail {
-            state: self.state()?,
+            health,
+            state,
             id: record.id,
             name: record.name,
             created_at: record.created_at,
@@ -207,8 +233,10 @@ impl ContainerDir {
             finished_at: now(),
             error: Some("its supervising process was killed".to_owned()),
             stopped: false,
+            oom_killed: false,
         };
         self.set_state(&state, true)?;
+        crate::events::container(self, "die", &[("exitCode", code.to_string())]);
         Ok(state)
     }
 

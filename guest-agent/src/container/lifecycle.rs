@@ -144,6 +144,7 @@ mod tests {
                 finished_at: 3,
                 error: None,
                 stopped: false,
+                oom_killed: false,
             },
         ]
     }

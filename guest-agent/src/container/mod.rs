@@ -12,6 +12,7 @@
 //!     ├── config.json      how it was made; written last, so its presence means "whole"
 //!     ├── plan.json        how to launch it
 //!     ├── state.json       where it is in its life
+//!     ├── health.json      how it is, where it has a health check
 //!     ├── container.log    its output, in the CRI's log format
 //!     ├── shim.sock        the shim's door, while it lives
 //!     ├── etc/             hosts, hostname, resolv.conf
@@ -19,7 +20,9 @@
 //! ```
 
 mod files;
+pub(crate) mod health;
 pub mod lifecycle;
+mod limits;
 pub mod log;
 mod names;
 mod options;

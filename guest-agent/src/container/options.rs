@@ -10,6 +10,7 @@ use isolazi_protocol::{
 };
 
 use crate::container::files::ContainerDir;
+use crate::container::health;
 use crate::container::plan::{absolute, invalid};
 use crate::launch;
 use crate::launch::plan::{BindPlan, FillPlan, Settings, TmpfsPlan};
@@ -50,6 +51,7 @@ pub(super) fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
         .tmpfs
         .iter()
         .try_for_each(|it| tmpfs(it).map(drop))?;
+    options.health.iter().try_for_each(health::validate)?;
     if options.shm_size == Some(0) {
         return Err(invalid("the size of /dev/shm must be above 0".to_owned()));
     }

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use isolazi_protocol::{BindMount, BindSource, ContainerSpec, ErrorCode, RestartPolicy, WireError};
 
 use crate::container::files::{ContainerDir, Record};
+use crate::container::limits;
 use crate::container::options;
 use crate::container::shares;
 use crate::launch::plan::{BindPlan, CgroupPlan, EtcFile, LaunchPlan, RootfsPlan, SeccompProgram};
@@ -58,6 +59,7 @@ pub fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
     spec.mounts
         .iter()
         .try_for_each(|mount| absolute("mount target", &mount.target))?;
+    limits::validate(&spec.resources)?;
     options::validate(spec)
 }
 
@@ -158,6 +160,7 @@ pub fn plan(
         cgroup: CgroupPlan {
             path: format!("isolazi/{}", record.id),
             pids_limit: spec.resources.pids_limit,
+            limits: spec.resources.limits.clone(),
         },
         settings,
     })

@@ -14,6 +14,7 @@ use isolazi_protocol::{
 
 use crate::container::files::{ContainerDir, Record};
 use crate::container::{names, now};
+use crate::refusal::Refusal;
 use crate::rootfs::usage;
 use crate::sys::fs as fs_at;
 
@@ -45,50 +46,26 @@ pub enum StoreError {
     #[error("container {0} is running; stop it first or use rm -f")]
     Running(String),
     /// The file system refused.
-    #[error("cannot {action} {path}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: String,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] Refusal),
 }
 
 impl StoreError {
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.display().to_string();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        let refusal = Refusal::of(action, path);
+        move |source| refusal(source).into()
     }
 }
 
 impl From<StoreError> for WireError {
     fn from(error: StoreError) -> Self {
-        match &error {
-            StoreError::BadName(_) | StoreError::Ambiguous(_) => {
-                Self::new(ErrorCode::InvalidArgument, error.to_string())
-            }
-            StoreError::NameTaken(_) | StoreError::Running(_) => {
-                Self::new(ErrorCode::Conflict, error.to_string())
-            }
-            StoreError::NotFound(_) => Self::new(ErrorCode::NotFound, error.to_string()),
-            StoreError::Io { source, .. } => {
-                let (code, hint) = match source.kind() {
-                    io::ErrorKind::StorageFull => {
-                        (ErrorCode::StorageFull, "; free some space and try again")
-                    }
-                    io::ErrorKind::PermissionDenied => (ErrorCode::Permission, ""),
-                    _ => (ErrorCode::Internal, ""),
-                };
-                Self::new(code, format!("{error}: {source}{hint}"))
-            }
-        }
+        let code = match &error {
+            StoreError::BadName(_) | StoreError::Ambiguous(_) => ErrorCode::InvalidArgument,
+            StoreError::NameTaken(_) | StoreError::Running(_) => ErrorCode::Conflict,
+            StoreError::NotFound(_) => ErrorCode::NotFound,
+            StoreError::Io(refusal) => return refusal.into(),
+        };
+        Self::new(code, error.to_string())
     }
 }
 
@@ -241,11 +218,8 @@ impl ContainerStore {
                 // Removed in this moment.
                 Err(_) if !dir.path().join("config.json").exists() => {}
                 Err(source) => {
-                    return Err(StoreError::Io {
-                        action: "tell the layers of; remove that container (isolazi rm -f)",
-                        path: id.short().to_owned(),
-                        source,
-                    });
+                    let action = "tell the layers of; remove that container (isolazi rm -f)";
+                    return Err(StoreError::io(action, Path::new(id.short()))(source));
                 }
             }
         }

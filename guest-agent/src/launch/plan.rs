@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use isolazi_protocol::{ContainerId, ProcessSpec, Ulimit};
+use isolazi_protocol::{CgroupLimits, ContainerId, ProcessSpec, Ulimit};
 
 /// How to launch one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,4 +133,7 @@ pub struct CgroupPlan {
     pub path: String,
     /// `pids.max`.
     pub pids_limit: u64,
+    /// What somebody asked for.
+    #[serde(default)]
+    pub limits: CgroupLimits,
 }

@@ -39,6 +39,8 @@ pub(super) struct Process<'a> {
     user: &'a str,
     seccomp: &'a [SeccompProgram],
     settings: &'a Settings,
+    /// It keeps all capabilities, and nothing filters its system calls.
+    privileged: bool,
     /// Comes between the container and the command.
     init: Option<Init>,
 }
@@ -54,7 +56,11 @@ impl<'a> Process<'a> {
     /// A further process, with the plan's values where `spec` has none.
     pub(super) fn further(plan: &'a LaunchPlan, spec: &'a ExecSpec) -> Result<Self, LaunchError> {
         let (cwd, user) = (spec.cwd.as_deref(), spec.user.as_deref());
-        Self::checked(plan, &spec.args, &spec.env, cwd, user)
+        let process = Self::checked(plan, &spec.args, &spec.env, cwd, user)?;
+        Ok(Self {
+            privileged: spec.privileged,
+            ..process
+        })
     }
 
     fn checked(
@@ -81,6 +87,7 @@ impl<'a> Process<'a> {
             user: user.unwrap_or(&plan.process.user),
             seccomp: &plan.seccomp,
             settings: &plan.settings,
+            privileged: false,
             init: None,
         })
     }
@@ -101,9 +108,16 @@ impl<'a> Process<'a> {
         umask(Mode::from_bits_truncate(0o022));
         reset_signals().at(Stage::Privileges, || "reset signals")?;
         limits::set_ulimits(&self.settings.ulimits, reporter);
-        drop_privileges(&identity).at(Stage::Privileges, || {
+        let kept = match self.privileged {
+            true => caps::permitted().at(Stage::Privileges, || "read capabilities")?,
+            false => CAPABILITIES,
+        };
+        drop_privileges(&identity, kept).at(Stage::Privileges, || {
             format!("become user {}", identity.uid)
         })?;
+        if !self.privileged {
+            set_no_new_privs().at(Stage::Privileges, || "renounce privileges")?;
+        }
         self.replace(&environment, reporter)
     }
 
@@ -144,7 +158,8 @@ impl<'a> Process<'a> {
     }
 
     fn install_filters(&self) -> Result<(), LaunchError> {
-        self.seccomp.iter().try_for_each(|program| {
+        let mut programs = self.seccomp.iter().filter(|_| !self.privileged);
+        programs.try_for_each(|program| {
             filter::install(&program.0).at(Stage::Seccomp, || "install the system-call filter")
         })
     }
@@ -227,20 +242,20 @@ fn enter_folder(root: &Root, cwd: &str) -> Result<(), LaunchError> {
     })
 }
 
-/// The order matters: each step needs what the next ones give up.
-fn drop_privileges(identity: &Identity) -> Result<(), Errno> {
-    caps::limit_bounding_set(CAPABILITIES)?;
+/// Leaves root with the capabilities `kept`, and everybody else with none. The
+/// order matters: each step needs what the next ones give up.
+fn drop_privileges(identity: &Identity, kept: CapabilitySet) -> Result<(), Errno> {
+    caps::limit_bounding_set(kept)?;
     caps::clear_ambient()?;
     crate::sys::process::set_groups(&identity.groups)?;
     crate::sys::process::set_group(identity.gid)?;
     crate::sys::process::set_user(identity.uid)?;
     caps::set_permitted(match identity.uid {
-        0 => CAPABILITIES,
+        0 => kept,
         _ => CapabilitySet::EMPTY,
     })?;
     // Changing the user or capabilities has cleared it.
-    set_pdeathsig(Signal::SIGKILL)?;
-    set_no_new_privs()
+    set_pdeathsig(Signal::SIGKILL)
 }
 
 /// Closes every descriptor but the standard ones, the channel, which comes to

@@ -37,7 +37,8 @@ const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
 /// its cgroup.
 pub fn start(plan: &LaunchPlan, stdio: Stdio) -> Result<Launched, LaunchError> {
     let process = Process::first(plan)?;
-    let mut cgroup = Cgroup::create(&plan.cgroup);
+    let cgroup = Cgroup::create(&plan.cgroup);
+    let mut cgroup = cgroup.map_err(|error| LaunchError::new(Stage::Cgroup, error.to_string()))?;
     let mut warnings = cgroup.take_warnings();
     let entrance = enter_ready(&cgroup)?;
     let mut launched = spawn(NAMESPACES, entrance.unified(), |reporter| {

@@ -1,15 +1,17 @@
 //! Requests about containers that exist.
 
 use isolazi_protocol::{
-    ContainerState, ErrorCode, Event, Reply, RestartPolicy, ServerMessage, Transport,
-    TransportError, WireError,
+    CgroupLimits, ContainerState, ErrorCode, Event, Reply, Resources, RestartPolicy, ServerMessage,
+    Transport, TransportError, WireError,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
+use crate::cgroup;
 use crate::container::lifecycle::{Action, Verdict, judge};
 use crate::container::{ContainerDir, plan};
-use crate::server::{Engine, container_error};
+use crate::events;
+use crate::server::{Engine, container_error, io_error};
 use crate::shim::{self, ShimRequest};
 
 /// How often a container that is just starting or ending may slip away.
@@ -153,33 +155,45 @@ impl Engine {
     pub(super) fn rename(&self, container: &str, name: &str) -> Result<Reply, WireError> {
         Self::require_root()?;
         let dir = self.containers.find(container)?;
+        let old = dir.record().map_err(|error| io_error(container, error))?;
         self.containers.rename(&dir, name)?;
+        events::container(&dir, "rename", &[("oldName", format!("/{}", old.name))]);
         Ok(Reply::Done)
     }
 
-    /// Keeps the new policy, and tells the shim of a container that runs.
+    /// Changes a container, at once where it runs, and for all further starts.
     pub(super) async fn update(
         &self,
         container: &str,
-        restart: RestartPolicy,
+        restart: Option<RestartPolicy>,
+        pids_limit: Option<u64>,
+        limits: &CgroupLimits,
     ) -> Result<Reply, WireError> {
         Self::require_root()?;
         let dir = self.containers.find(container)?;
         let failed = |error| container_error(container, error);
         let mut record = dir.record().map_err(failed)?;
-        record.spec.restart = restart;
-        plan::validate(&record.spec)?;
-        dir.set_record(&record, true).map_err(failed)?;
-        if dir.is_alive() {
-            let request = ShimRequest::Restart { policy: restart };
-            let told = shim::connect(&dir, &request).await;
-            // One that is ending has read its policy for the last time.
-            if let Ok(shim) = told {
-                let _ = Transport::new(shim)
-                    .receive_message::<ServerMessage>()
-                    .await;
-            }
+        let spec = &mut record.spec;
+        let before = spec.resources.clone();
+        spec.restart = restart.unwrap_or(spec.restart);
+        spec.resources = Resources {
+            pids_limit: pids_limit.unwrap_or(before.pids_limit),
+            limits: before.limits.changed(limits),
+        };
+        plan::validate(spec)?;
+        cgroup::check(&spec.resources.limits)?;
+        if spec.resources != before {
+            let request = ShimRequest::Limit {
+                pids_limit: spec.resources.pids_limit,
+                limits: Box::new(spec.resources.limits.clone()),
+            };
+            tell_shim(&dir, &request).await?;
         }
+        dir.set_record(&record, true).map_err(failed)?;
+        if let Some(policy) = restart {
+            tell_shim(&dir, &ShimRequest::Restart { policy }).await?;
+        }
+        events::container(&dir, "update", &[]);
         Ok(Reply::Done)
     }
 
@@ -211,7 +225,7 @@ impl Engine {
         volumes: bool,
     ) -> Result<Reply, WireError> {
         let dir = self.containers.find(container)?;
-        let record = dir.record().ok().filter(|_| volumes);
+        let record = dir.record().ok();
         if force && dir.is_alive() {
             self.stop(container, Some(0)).await?;
         }
@@ -219,8 +233,11 @@ impl Engine {
         if dir.path().exists() {
             self.settled(container, &dir).await?;
             self.containers.remove(&dir)?;
+            if let Some(record) = &record {
+                events::of(record, &dir, "destroy", &[]);
+            }
         }
-        if let Some(record) = record {
+        if let Some(record) = record.filter(|_| volumes) {
             self.volumes.remove_of(&record.spec.options.volumes)?;
         }
         Ok(Reply::Done)
@@ -258,6 +275,21 @@ impl Engine {
             // One that fails is ended with the guest.
             let _ = stop.await;
         }
+    }
+}
+
+/// Has the shim of a container, if there is one, do something.
+async fn tell_shim(dir: &ContainerDir, request: &ShimRequest) -> Result<(), WireError> {
+    if !dir.is_alive() {
+        return Ok(());
+    }
+    // One that is ending has read its settings for the last time.
+    let Ok(shim) = shim::connect(dir, request).await else {
+        return Ok(());
+    };
+    match Transport::new(shim).receive_message().await {
+        Ok(ServerMessage::Reply(reply)) => reply.map(drop),
+        _ => Ok(()),
     }
 }
 

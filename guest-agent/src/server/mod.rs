@@ -7,11 +7,13 @@
 //!                              ├─► logs
 //!                              ├─► visits       read, write, processes, usage
 //!                              ├─► volumes
+//!                              ├─► events
 //!                              ├─► prune        unused layers, disk usage
 //!                              └─► run, exec ─► the shim; its answers are relayed unread
 //! ```
 
 mod containers;
+mod events;
 mod layers;
 mod logs;
 mod prune;
@@ -31,6 +33,7 @@ use isolazi_protocol::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::container::{ContainerStore, StoreError};
+use crate::refusal::Refusal;
 use crate::rootfs::layers::LayerStore;
 use crate::volume::VolumeStore;
 use sessions::Begun;
@@ -63,6 +66,7 @@ pub struct Guest {
 
 /// The engine: layers and containers below one folder.
 pub struct Engine {
+    root: PathBuf,
     guest: Option<Guest>,
     layers: LayerStore,
     containers: ContainerStore,
@@ -99,6 +103,7 @@ impl Engine {
             containers,
             volumes,
             conversations: AtomicU32::new(0),
+            root: config.root,
         })
     }
 
@@ -254,7 +259,8 @@ where
             container,
             attach,
             sources,
-        } => match engine.start(container, attach, sources).await {
+            restarts,
+        } => match engine.start(container, attach, sources, restarts).await {
             Ok(Begun::Relay(shim)) => {
                 sessions::relay(client, shim).await;
                 return Ok(());
@@ -274,7 +280,16 @@ where
         Request::Pause { container } => engine.freeze(&container, true).await,
         Request::Unpause { container } => engine.freeze(&container, false).await,
         Request::Rename { container, name } => engine.rename(&container, &name),
-        Request::Update { container, restart } => engine.update(&container, restart).await,
+        Request::Update {
+            container,
+            restart,
+            pids_limit,
+            limits,
+        } => {
+            engine
+                .update(&container, restart, pids_limit, &limits)
+                .await
+        }
         Request::CreateVolume { name, labels } => engine.create_volume(name, labels).await,
         Request::Volumes { names } => engine.list_volumes(names),
         Request::RemoveVolume { name, force } => engine.remove_volume(name, force).await,
@@ -298,6 +313,11 @@ where
         Request::DiskUsage => engine.disk_usage().await,
         Request::Activity => engine.activity().await,
         Request::RestartAgent => engine.restart(),
+        Request::Events {
+            since,
+            until,
+            follow,
+        } => engine.events(&mut client, since, until, follow).await?,
     };
     client.send_message(&ServerMessage::Reply(reply)).await?;
     hang_up(client).await
@@ -363,12 +383,12 @@ fn architecture() -> &'static str {
 }
 
 fn io_error(what: &str, error: std::io::Error) -> WireError {
-    StoreError::Io {
+    let refusal = Refusal {
         action: "use",
         path: what.to_owned(),
         source: error,
-    }
-    .into()
+    };
+    (&refusal).into()
 }
 
 /// What went wrong with a container's own files. One that is not there any more

@@ -13,9 +13,11 @@ use isolazi_protocol::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
+use crate::cgroup;
 use crate::container::lifecycle::{Action, Verdict};
 use crate::container::plan::{self, PlanInputs};
-use crate::container::{ContainerDir, NewContainer, Record, hosts_lines};
+use crate::container::{ContainerDir, NewContainer, Record, health, hosts_lines};
+use crate::events;
 use crate::seccomp;
 use crate::server::containers::{ATTEMPTS, PAUSE};
 use crate::server::{Engine, await_departure, container_error, io_error, layers};
@@ -93,11 +95,13 @@ impl Engine {
             Ok(made) => made,
             Err(error) => return Ok(Err(error)),
         };
+        events::of(&new.record, &new.dir, "create", &[]);
         tell_created(client, &new).await?;
         match shim::spawn(&new.dir, &new.lock, &start).await {
             Ok(shim) => Ok(Ok(shim)),
             Err(error) => {
                 self.discard(&new);
+                events::of(&new.record, &new.dir, "destroy", &[]);
                 Ok(Err(io_error("the container's shim", error)))
             }
         }
@@ -122,6 +126,7 @@ impl Engine {
             .await;
         match made {
             Ok(new) => {
+                events::of(&new.record, &new.dir, "create", &[]);
                 tell_created(client, &new).await?;
                 Ok(Ok(Reply::Done))
             }
@@ -135,6 +140,7 @@ impl Engine {
         container: String,
         attach: bool,
         sources: Vec<BindSource>,
+        restarts: bool,
     ) -> Result<Begun, WireError> {
         Self::require_root()?;
         let dir = self.containers.find(&container)?;
@@ -145,7 +151,7 @@ impl Engine {
             };
         };
         let place = dir.clone();
-        let start = self
+        let mut start = self
             .apart(move |engine| {
                 let record = place
                     .record()
@@ -153,6 +159,7 @@ impl Engine {
                 engine.ready(&relocated(record, sources)?, &place, attach)
             })
             .await?;
+        start.restarts = restarts;
         let shim = shim::spawn(&dir, &lock, &start).await;
         shim.map(Begun::Relay)
             .map_err(|error| io_error("the container's shim", error))
@@ -225,6 +232,7 @@ impl Engine {
     fn make(&self, mut spec: ContainerSpec) -> Result<NewContainer, WireError> {
         Self::require_root()?;
         plan::validate(&spec)?;
+        cgroup::check(&spec.resources.limits)?;
         // Until its record names them, nobody else knows that it needs them.
         let _layers = self
             .layers
@@ -292,6 +300,13 @@ impl Engine {
             auto_remove: record.spec.auto_remove,
             stop_signal,
             restart: record.spec.restart,
+            restarts: false,
+            health: record
+                .spec
+                .options
+                .health
+                .clone()
+                .filter(health::is_enabled),
         })
     }
 

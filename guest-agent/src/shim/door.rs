@@ -3,14 +3,16 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use isolazi_protocol::{Event, Reply, ServerMessage, Transport, WireError};
+use isolazi_protocol::{Event, ExecSpec, Reply, ServerMessage, Transport, WireError};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::container::lifecycle::Action;
+use crate::events;
 use crate::shim::life::{Shim, StoppedBy};
-use crate::shim::running;
+use crate::shim::process::Process;
+use crate::shim::running::{self, Started};
 use crate::shim::wire::ShimRequest;
 
 type Caller = Transport<UnixStream>;
@@ -45,16 +47,21 @@ async fn serve(shim: Rc<Shim>, mut caller: Caller) {
         return;
     };
     let result = match request {
-        ShimRequest::Exec { spec, attach } => match shim.launch_exec(&spec) {
-            Ok(started) => {
+        ShimRequest::Exec { spec, attach } => match exec(&shim, &spec) {
+            Ok((id, started)) => {
                 let mut running = started.announce(caller, attach).await;
                 let code = running.ended().await;
+                let status = ("exitCode", code.to_string());
+                shim.tell("exec_die", &[("execID", id), status]);
                 return running.finish(code).await;
             }
             Err(error) => Err(error),
         },
         ShimRequest::Attach => match attached(&shim) {
-            Ok(process) => return running::attach(&process, caller).await,
+            Ok(process) => {
+                shim.tell("attach", &[]);
+                return running::attach(&process, caller).await;
+            }
             Err(error) => Err(error),
         },
         ShimRequest::Wait => {
@@ -71,6 +78,7 @@ async fn serve(shim: Rc<Shim>, mut caller: Caller) {
             shim.set_restart(policy);
             Ok(Reply::Done)
         }
+        ShimRequest::Limit { pids_limit, limits } => shim.limit(pids_limit, *limits),
     };
     tell(&mut caller, &ServerMessage::Reply(result)).await;
 }
@@ -80,7 +88,7 @@ async fn tell(caller: &mut Caller, message: &ServerMessage) {
     let _ = caller.send_message(message).await;
 }
 
-fn attached(shim: &Shim) -> Result<Rc<crate::shim::process::Process>, WireError> {
+fn attached(shim: &Shim) -> Result<Rc<Process>, WireError> {
     shim.judge(Action::Attach)?;
     let gone = || {
         let message = "the container is just ending; look with: isolazi ps -a";
@@ -112,11 +120,29 @@ fn signal(shim: &Shim, number: i32) -> Result<Reply, WireError> {
     let Some(process) = shim.process() else {
         return Ok(Reply::Done);
     };
-    process.signal(number);
+    send(shim, &process, number);
     if number == nix::libc::SIGKILL {
         thaw(shim);
     }
     Ok(Reply::Done)
+}
+
+fn send(shim: &Shim, process: &Process, number: i32) {
+    shim.tell("kill", &[("signal", number.to_string())]);
+    process.signal(number);
+}
+
+/// Starts a further process, and tells of it under an id of its own.
+fn exec(shim: &Shim, spec: &ExecSpec) -> Result<(String, Started), WireError> {
+    let id = ("execID", events::exec_id());
+    let started = shim.launch_exec(spec)?;
+    let command = spec.args.join(" ");
+    shim.tell(
+        &format!("exec_create: {command}"),
+        std::slice::from_ref(&id),
+    );
+    shim.tell(&format!("exec_start: {command}"), std::slice::from_ref(&id));
+    Ok((id.1, started))
 }
 
 /// A suspended process (of v1's freezer) takes no signal before it goes on.
@@ -137,14 +163,15 @@ async fn stop(shim: &Shim, timeout: u32, by_user: bool) -> Result<Reply, WireErr
         StoppedBy::Engine
     };
     shim.stop_for_good(by);
+    shim.stop_is_asked();
     if let Some(process) = shim.process() {
         let grace = Duration::from_secs(timeout.into());
         if timeout > 0 {
-            process.signal(shim.stop_signal());
+            send(shim, &process, shim.stop_signal());
             thaw(shim);
         }
         if tokio::time::timeout(grace, process.ended()).await.is_err() {
-            process.signal(nix::libc::SIGKILL);
+            send(shim, &process, nix::libc::SIGKILL);
             thaw(shim);
         }
     }

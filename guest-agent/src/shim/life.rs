@@ -16,20 +16,24 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use isolazi_protocol::{
-    ContainerState, ErrorCode, ExecSpec, Reply, RestartPolicy, ServerMessage, Transport, WireError,
+    CgroupLimits, ContainerState, ErrorCode, ExecSpec, Health, Reply, RestartPolicy, ServerMessage,
+    Transport, WireError,
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinSet, spawn_local};
 
+use crate::cgroup;
 use crate::container::lifecycle::{self, Action, End, Verdict, judge};
 use crate::container::log::LogWriter;
 use crate::container::{ContainerDir, ContainerStore, now};
+use crate::events;
+use crate::launch::plan::CgroupPlan;
 use crate::launch::{self, LaunchError};
-use crate::shim::door;
 use crate::shim::process::{Process, streams};
 use crate::shim::running::{Running, Started};
 use crate::shim::wire::ShimStart;
+use crate::shim::{door, health};
 use crate::volume::VolumeStore;
 
 /// Who wants the container to end for good.
@@ -44,10 +48,16 @@ pub(super) enum StoppedBy {
 /// One container's keeper.
 pub(super) struct Shim {
     dir: ContainerDir,
-    start: ShimStart,
+    start: RefCell<ShimStart>,
     lock: File,
     state: RefCell<ContainerState>,
     launched: Cell<Instant>,
+    /// How often it was suspended.
+    pauses: Cell<u32>,
+    /// It has been started by this shim before.
+    has_started: Cell<bool>,
+    /// Its end is that of a `stop`.
+    asked_to_stop: Cell<bool>,
     process: RefCell<Option<Rc<Process>>>,
     restart: Cell<RestartPolicy>,
     stopped: Cell<Option<StoppedBy>>,
@@ -64,12 +74,15 @@ impl Shim {
             lock,
             state: RefCell::new(ContainerState::Created),
             launched: Cell::new(Instant::now()),
+            pauses: Cell::default(),
+            has_started: Cell::default(),
+            asked_to_stop: Cell::default(),
             process: RefCell::default(),
             restart: Cell::new(start.restart),
             stopped: Cell::default(),
             stop: Notify::new(),
             over: watch::channel(false).0,
-            start,
+            start: RefCell::new(start),
         }
     }
 
@@ -77,11 +90,15 @@ impl Shim {
     pub(super) async fn live(self, mut agent: Transport<UnixStream>) -> io::Result<()> {
         let listener = self.listen()?;
         let shim = Rc::new(self);
+        if shim.start().attach {
+            shim.tell("attach", &[]);
+        }
         let started = match shim.launch() {
             Ok(started) => started,
             Err(error) => return shim.fail(&mut agent, error).await,
         };
-        let running = started.announce(agent, shim.start.attach).await;
+        let attach = shim.start().attach;
+        let running = started.announce(agent, attach).await;
         let (closing, closed) = oneshot::channel();
         let accepting = spawn_local(door::accept(Rc::clone(&shim), listener, closed));
         let kept = shim.keep(running).await;
@@ -100,8 +117,13 @@ impl Shim {
         UnixListener::bind(address)
     }
 
+    /// Tells the journal of events.
+    pub(super) fn tell(&self, action: &str, further: events::Further<'_>) {
+        events::container(&self.dir, action, further);
+    }
+
     /// Follows the container to its end, through all restarts.
-    async fn keep(&self, mut running: Running) -> io::Result<()> {
+    async fn keep(self: &Rc<Self>, mut running: Running) -> io::Result<()> {
         let mut farewells = JoinSet::new();
         let mut restarts = 0;
         let ended = loop {
@@ -131,17 +153,21 @@ impl Shim {
         ended
     }
 
-    fn launch(&self) -> Result<Started, WireError> {
+    fn launch(self: &Rc<Self>) -> Result<Started, WireError> {
         let internal = |what: &'static str| {
             move |error: io::Error| WireError::new(ErrorCode::Internal, format!("{what}: {error}"))
         };
-        let spec = &self.start.plan.process;
+        let start = self.start();
+        let spec = &start.plan.process;
         let log = LogWriter::open(&self.dir.log())
             .map_err(internal("cannot open the container's log"))?;
         let (stdio, ends) = streams(spec.terminal, spec.open_stdin)
             .map_err(internal("cannot make the container's standard streams"))?;
-        let launched = launch::start(&self.start.plan, stdio).map_err(|error| to_wire(&error))?;
+        let launched = launch::start(&start.plan, stdio).map_err(|error| to_wire(&error))?;
         self.launched.set(Instant::now());
+        if start.health.is_some() {
+            self.keep_health(&Health::default(), false);
+        }
         let state = ContainerState::Running {
             pid: launched.pid.as_raw(),
             started_at: now(),
@@ -151,7 +177,61 @@ impl Shim {
         let started = Started::adopt(launched, ends, Some(log))
             .map_err(internal("cannot follow the container's process"))?;
         self.process.replace(Some(Rc::clone(started.process())));
+        self.tell_of_start();
+        self.probe(started.process());
         Ok(started)
+    }
+
+    fn tell_of_start(&self) {
+        events::volumes_of(&self.dir, "mount");
+        self.tell("start", &[]);
+        if self.start().restarts && !self.has_started.replace(true) {
+            self.tell("restart", &[]);
+        }
+    }
+
+    fn tell_of_end(&self, code: i32, oom_killed: bool) {
+        if oom_killed {
+            self.tell("oom", &[]);
+        }
+        self.tell("die", &[("exitCode", code.to_string())]);
+        events::volumes_of(&self.dir, "unmount");
+        if self.asked_to_stop.get() {
+            self.tell("stop", &[]);
+        }
+    }
+
+    /// Has the process probed that was just launched.
+    fn probe(self: &Rc<Self>, process: &Rc<Process>) {
+        if let Some(check) = self.start().health.clone() {
+            let (shim, process) = (Rc::clone(self), Rc::clone(process));
+            spawn_local(health::watch(shim, process, check));
+        }
+    }
+
+    /// Tells of a change, too.
+    pub(super) fn keep_health(&self, health: &Health, changed: bool) {
+        if let Err(error) = self.dir.set_health(health) {
+            // A full disk must not end the container.
+            eprintln!("shim: cannot record the container's health: {error}");
+        }
+        if changed {
+            self.tell(&format!("health_status: {}", health.status.name()), &[]);
+        }
+    }
+
+    /// How long its process has been running.
+    pub(super) fn age(&self) -> Duration {
+        self.launched.get().elapsed()
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        matches!(*self.state.borrow(), ContainerState::Paused { .. })
+    }
+
+    /// How often it was suspended so far.
+    pub(super) fn pauses(&self) -> u32 {
+        self.pauses.get()
     }
 
     /// Reports a container that could not start, to the caller and on disk.
@@ -169,23 +249,28 @@ impl Shim {
         Ok(())
     }
 
-    /// Takes away what the ended process has left in the system.
-    fn clean_up(&self) {
+    /// Takes away what the ended process has left in the system. Whether the
+    /// kernel had killed something of it for want of memory.
+    fn clean_up(&self) -> bool {
         self.process.replace(None);
-        for error in launch::cleanup(&self.start.plan) {
+        let oom_killed = cgroup::has_killed(&self.start().plan.cgroup.path);
+        for error in launch::cleanup(&self.start().plan) {
             eprintln!("shim: {error}");
         }
+        oom_killed
     }
 
     /// Cleans up after an end that is not the last.
     fn rest(&self, code: i32, restarts: u32) -> io::Result<()> {
-        self.clean_up();
+        let oom_killed = self.clean_up();
         let state = ContainerState::Restarting {
             code,
             restarts,
             finished_at: now(),
         };
-        self.record(state, true)
+        self.record(state, true)?;
+        self.tell_of_end(code, oom_killed);
+        Ok(())
     }
 
     /// Waits, unless somebody has the container stopped.
@@ -198,10 +283,17 @@ impl Shim {
 
     /// Cleans up after the container and records its end, or removes it.
     fn end(&self, code: i32, error: Option<String>) -> io::Result<()> {
-        self.clean_up();
-        let recorded = match self.start.auto_remove {
-            true => self.remove(),
-            false => self.record_end(code, error),
+        let oom_killed = self.clean_up();
+        let recorded = match self.start().auto_remove {
+            true => {
+                self.tell_of_end(code, oom_killed);
+                self.remove()
+            }
+            false => {
+                let recorded = self.record_end(code, error, oom_killed);
+                self.tell_of_end(code, oom_killed);
+                recorded
+            }
         };
         let _ = self.lock.unlock();
         self.over.send_replace(true);
@@ -214,6 +306,9 @@ impl Shim {
         let store = ContainerStore::open(root.to_owned()).map_err(io::Error::other)?;
         let record = self.dir.record();
         store.delete(&self.dir).map_err(io::Error::other)?;
+        if let Ok(record) = &record {
+            events::of(record, &self.dir, "destroy", &[]);
+        }
         let volumes = record.map(|record| record.spec.options.volumes);
         if let (Ok(volumes), Some(engine)) = (volumes, root.parent()) {
             let store = VolumeStore::new(engine.join("volumes"), store);
@@ -225,7 +320,7 @@ impl Shim {
         Ok(())
     }
 
-    fn record_end(&self, code: i32, error: Option<String>) -> io::Result<()> {
+    fn record_end(&self, code: i32, error: Option<String>, oom_killed: bool) -> io::Result<()> {
         let started_at = match *self.state.borrow() {
             ContainerState::Running { started_at, .. }
             | ContainerState::Paused { started_at, .. } => Some(started_at),
@@ -237,8 +332,33 @@ impl Shim {
             finished_at: now(),
             error,
             stopped: self.stopped.get() == Some(StoppedBy::User),
+            oom_killed,
         };
         self.record(state, true)
+    }
+
+    fn start(&self) -> Ref<'_, ShimStart> {
+        self.start.borrow()
+    }
+
+    /// Keeps the container to these limits, now and when it starts again.
+    pub(super) fn limit(&self, pids_limit: u64, limits: CgroupLimits) -> Result<Reply, WireError> {
+        let cgroup = CgroupPlan {
+            pids_limit,
+            limits,
+            ..self.start().plan.cgroup.clone()
+        };
+        // Between two lives there is no group.
+        if self.process().is_some()
+            && let Err(error) = cgroup::update(&cgroup.path, cgroup.pids_limit, &cgroup.limits)
+        {
+            // Those that were set already are taken back as far as they had been set.
+            let old = self.start().plan.cgroup.clone();
+            let _ = cgroup::update(&old.path, old.pids_limit, &old.limits);
+            return Err(error.into());
+        }
+        self.start.borrow_mut().plan.cgroup = cgroup;
+        Ok(Reply::Done)
     }
 
     /// The first process, while there is one.
@@ -251,11 +371,16 @@ impl Shim {
     }
 
     pub(super) fn stop_signal(&self) -> i32 {
-        self.start.stop_signal
+        self.start().stop_signal
     }
 
     pub(super) fn set_restart(&self, policy: RestartPolicy) {
         self.restart.set(policy);
+    }
+
+    /// The next end is that of a `stop`.
+    pub(super) fn stop_is_asked(&self) {
+        self.asked_to_stop.set(true);
     }
 
     /// No restart follows the next end.
@@ -273,7 +398,8 @@ impl Shim {
     /// Whether there is something to do for `action`.
     pub(super) fn judge(&self, action: Action) -> Result<Verdict, WireError> {
         judge(action, &self.state()).map_err(|refusal| {
-            let id = self.start.plan.id.short();
+            let start = self.start();
+            let id = start.plan.id.short();
             WireError::new(ErrorCode::Conflict, format!("container {id} {refusal}"))
         })
     }
@@ -298,12 +424,16 @@ impl Shim {
             let what = if frozen { "suspend" } else { "resume" };
             WireError::new(code, format!("cannot {what} the container: {error}"))
         };
-        crate::cgroup::freeze(&self.start.plan.cgroup.path, frozen).map_err(failed)?;
+        cgroup::freeze(&self.start().plan.cgroup.path, frozen).map_err(failed)?;
+        if frozen {
+            self.pauses.set(self.pauses.get().wrapping_add(1));
+        }
         let state = match frozen {
             true => ContainerState::Paused { pid, started_at },
             false => ContainerState::Running { pid, started_at },
         };
         self.record(state, false).map_err(failed)?;
+        self.tell(if frozen { "pause" } else { "unpause" }, &[]);
         Ok(Reply::Done)
     }
 
@@ -316,8 +446,8 @@ impl Shim {
         let init = self.process();
         let init = init.ok_or_else(|| internal(io::ErrorKind::NotFound.into()))?;
         let (stdio, ends) = streams(spec.terminal, spec.open_stdin).map_err(internal)?;
-        let plan = &self.start.plan;
-        let launched = launch::exec(plan, spec, init.pid(), init.pidfd().as_fd(), stdio)
+        let start = self.start();
+        let launched = launch::exec(&start.plan, spec, init.pid(), init.pidfd().as_fd(), stdio)
             .map_err(|error| to_wire(&error))?;
         Started::adopt(launched, ends, None).map_err(internal)
     }

@@ -20,6 +20,7 @@
 
 mod client;
 mod door;
+mod health;
 mod io;
 mod life;
 mod main;

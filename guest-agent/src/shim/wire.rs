@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use isolazi_protocol::{ExecSpec, RestartPolicy};
+use isolazi_protocol::{CgroupLimits, ExecSpec, HealthCheck, RestartPolicy};
 use serde::{Deserialize, Serialize};
 
 use crate::launch::plan::LaunchPlan;
@@ -23,6 +23,10 @@ pub struct ShimStart {
     pub stop_signal: i32,
     /// What to do when the container has ended.
     pub restart: RestartPolicy,
+    /// How to find out whether it is well.
+    pub health: Option<HealthCheck>,
+    /// It was stopped for this start, so that the two are a restart.
+    pub restarts: bool,
 }
 
 /// First message on a connection to `shim.sock`.
@@ -61,5 +65,12 @@ pub enum ShimRequest {
     Restart {
         /// The new one.
         policy: RestartPolicy,
+    },
+    /// Keep the container to these limits from now on.
+    Limit {
+        /// Most processes and threads.
+        pids_limit: u64,
+        /// What somebody asked for.
+        limits: Box<CgroupLimits>,
     },
 }

@@ -76,6 +76,26 @@ pub fn clear_ambient() -> Result<(), Errno> {
     Errno::result(done).map(drop)
 }
 
+/// The capabilities that the calling thread has permitted.
+pub fn permitted() -> Result<CapabilitySet, Errno> {
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let empty = || Data {
+        effective: 0,
+        permitted: 0,
+        inheritable: 0,
+    };
+    let mut data = [empty(), empty()];
+    // SAFETY: version 3 of the interface reads one header and writes two data
+    // structures, which is what the pointers refer to.
+    let done = unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) };
+    Errno::result(done)?;
+    let [low, high] = data.map(|half| u64::from(half.permitted));
+    Ok(CapabilitySet(low | high << 32))
+}
+
 /// Makes `set` the permitted and effective capabilities, and the inheritable
 /// set empty.
 pub fn set_permitted(set: CapabilitySet) -> Result<(), Errno> {

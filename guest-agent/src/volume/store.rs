@@ -9,6 +9,7 @@ use isolazi_protocol::{ContainerId, ErrorCode, VolumeDetail, VolumeMount, WireEr
 use serde::{Deserialize, Serialize};
 
 use crate::container::{ContainerStore, is_valid_name, now};
+use crate::refusal::Refusal;
 use crate::rootfs;
 use crate::sys::fs::open_dir;
 
@@ -40,26 +41,14 @@ pub enum VolumeError {
         container: String,
     },
     /// The file system refused.
-    #[error("cannot {action} {path}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: String,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] Refusal),
 }
 
 impl VolumeError {
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.display().to_string();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        let refusal = Refusal::of(action, path);
+        move |source| refusal(source).into()
     }
 }
 
@@ -69,14 +58,7 @@ impl From<VolumeError> for WireError {
             VolumeError::BadName(_) => ErrorCode::InvalidArgument,
             VolumeError::NotFound(_) => ErrorCode::NotFound,
             VolumeError::InUse { .. } => ErrorCode::Conflict,
-            VolumeError::Io { source, .. } => {
-                let code = match source.kind() {
-                    io::ErrorKind::StorageFull => ErrorCode::StorageFull,
-                    io::ErrorKind::PermissionDenied => ErrorCode::Permission,
-                    _ => ErrorCode::Internal,
-                };
-                return Self::new(code, format!("{error}: {source}"));
-            }
+            VolumeError::Io(refusal) => return refusal.into(),
         };
         Self::new(code, error.to_string())
     }
@@ -294,8 +276,13 @@ impl VolumeStore {
         let new = self.root.join(format!("{NEW}{}", self.made_up()?));
         let made = build(&new, &metadata, durable).and_then(|()| fs::rename(&new, &folder));
         match made {
-            Ok(()) if durable => sync(&self.root).map_err(VolumeError::io("write", &self.root)),
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.tell(name, "create");
+                match durable {
+                    true => sync(&self.root).map_err(VolumeError::io("write", &self.root)),
+                    false => Ok(()),
+                }
+            }
             Err(error) => {
                 let _ = fs::remove_dir_all(&new);
                 // Somebody else may just have made it.
@@ -312,8 +299,15 @@ impl VolumeStore {
         let folder = self.folder(name);
         let gone = format!("{GONE}{}", self.made_up()?);
         fs::rename(&folder, self.root.join(&gone)).map_err(VolumeError::io("remove", &folder))?;
+        self.tell(name, "destroy");
         self.erase(&gone)
             .map_err(VolumeError::io("remove", &folder))
+    }
+
+    fn tell(&self, name: &str, action: &str) {
+        if let Some(root) = self.root.parent() {
+            crate::events::volume(root, name, action, &[]);
+        }
     }
 
     fn erase(&self, name: &str) -> io::Result<()> {

@@ -248,6 +248,7 @@ pub(crate) fn spec(args: &[&str]) -> ExecSpec {
         user: None,
         terminal: None,
         open_stdin: false,
+        privileged: false,
     }
 }
 
@@ -312,6 +313,7 @@ fn plan(folder: &Path) -> LaunchPlan {
         cgroup: CgroupPlan {
             path: format!("isolazi/{id}"),
             pids_limit: 64,
+            limits: Default::default(),
         },
         id,
     }

@@ -309,7 +309,7 @@ fn devices_are_limited_on_v1() {
 /// The unified hierarchy takes the program also where v1 has the controllers.
 fn devices_are_limited_on_v2() {
     let container = Container::new();
-    let group = isolazi_agent::cgroup::Cgroup::create(&container.plan.cgroup);
+    let group = isolazi_agent::cgroup::Cgroup::create(&container.plan.cgroup).unwrap();
     let Some(unified) = group.hierarchies().iter().find(|it| it.is_unified()) else {
         println!("skipped: this machine has no cgroup v2");
         return;

@@ -93,7 +93,7 @@ fn nothing_is_left_behind() {
 
 fn stragglers_are_killed_with_the_group() {
     let container = Container::new();
-    let group = Cgroup::create(&container.plan.cgroup);
+    let group = Cgroup::create(&container.plan.cgroup).unwrap();
     let entrance = group.entrance().unwrap();
     let straggler = fork_into(CloneFlags::empty(), entrance.unified(), || {
         entrance.enter_v1().unwrap();

@@ -3,6 +3,7 @@
 use clap::Args;
 use isolazi_protocol::{Isolation, RestartPolicy};
 
+use super::LimitArgs;
 use crate::detach::DetachKeys;
 
 /// What becomes of a container after its start.
@@ -109,7 +110,13 @@ pub struct AttachArgs {
 pub struct UpdateArgs {
     /// When to start the container again: no, on-failure[:N], always, unless-stopped
     #[arg(long, value_name = "POLICY", value_parser = restart_policy)]
-    pub restart: RestartPolicy,
+    pub restart: Option<RestartPolicy>,
+    /// Most processes and threads; -1 for no limit
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
+    pub pids_limit: Option<i64>,
+    /// What it may use.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Ids, starts of ids, or names
     #[arg(required = true)]
     pub containers: Vec<String>,

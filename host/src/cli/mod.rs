@@ -1,9 +1,12 @@
 //! The command line as clap sees it: types and help texts, nothing else.
 
 mod containers;
+mod events;
 mod files;
+mod health;
 mod help;
 mod images;
+mod limits;
 mod listing;
 mod run;
 mod settings;
@@ -18,12 +21,15 @@ pub use containers::{
     AttachArgs, KillArgs, LifeArgs, NamedArgs, RenameArgs, RestartArgs, StartArgs, TerminalArgs,
     UpdateArgs,
 };
+pub use events::EventsArgs;
 pub use files::{CommitArgs, CpArgs, DiffArgs, ExportArgs, StatsArgs, TopArgs};
+pub use health::HealthArgs;
 pub use help::{command, command_for, complaint};
 pub use images::{
     HistoryArgs, ImageCommand, ImageInspectArgs, ImagePruneArgs, ImportArgs, LoadArgs, LoginArgs,
     LogoutArgs, PruneArgs, PushArgs, RmiArgs, SaveArgs, SystemCommand, SystemPruneArgs, TagArgs,
 };
+pub use limits::LimitArgs;
 pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
 pub use run::{ProcessArgs, RunArgs};
 pub use settings::{PullPolicy, SettingsArgs};
@@ -161,6 +167,8 @@ pub enum Command {
     /// Manage disk space
     #[command(subcommand)]
     System(SystemCommand),
+    /// Show what happens to containers, volumes and images
+    Events(EventsArgs),
 }
 
 /// `isolazi exec`.
@@ -169,6 +177,9 @@ pub struct ExecArgs {
     /// Run the command in the background
     #[arg(short, long)]
     pub detach: bool,
+    /// Give the command all capabilities, and do not filter its system calls
+    #[arg(long)]
+    pub privileged: bool,
     /// How to leave its terminal.
     #[command(flatten)]
     pub terminal: TerminalArgs,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::{HealthArgs, LimitArgs};
+
 /// When to ask the registry for an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum PullPolicy {
@@ -83,4 +85,10 @@ pub struct SettingsArgs {
     /// Mount a folder, volume or memory file system: type=bind|volume|tmpfs,src=…,dst=…[,ro] (can be repeated)
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub mount: Vec<String>,
+    /// How to find out whether it is well.
+    #[command(flatten)]
+    pub health: HealthArgs,
+    /// What it may use.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }

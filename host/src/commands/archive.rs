@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::cli::{ImportArgs, LoadArgs, SaveArgs};
 use crate::commands::{Context, pull};
-use crate::image::{self, ImportOptions, Reference, Selection};
+use crate::image::{self, ImageStore, ImportOptions, Reference, Selection};
 use crate::output;
 
 const BUFFER: usize = 256 << 10;
@@ -16,7 +16,18 @@ const BUFFER: usize = 256 << 10;
 pub(super) fn save(context: &Context, args: &SaveArgs) -> Result<()> {
     let store = context.images()?;
     let found = args.images.iter().map(|word| store.find(word));
-    let selections = Selection::of(found.collect::<Result<_, _>>()?);
+    let found: Vec<_> = found.collect::<Result<_, _>>()?;
+    let saved: Vec<_> = found.iter().map(|it| it.image().clone()).collect();
+    write_archive(args, &store, &Selection::of(found))?;
+    for image in saved {
+        let name = image.reference.to_string();
+        context.image_happened("save", image.config_digest.as_str(), &name);
+    }
+    Ok(())
+}
+
+/// Writes the archive to where it is to go.
+fn write_archive(args: &SaveArgs, store: &ImageStore, selections: &[Selection]) -> Result<()> {
     let Some(path) = &args.output else {
         let stdout = io::stdout().lock();
         if stdout.is_terminal() {
@@ -25,15 +36,15 @@ pub(super) fn save(context: &Context, args: &SaveArgs) -> Result<()> {
             );
         }
         let buffered = BufWriter::with_capacity(BUFFER, stdout);
-        return Ok(image::save(&store, &selections, buffered)?);
+        return Ok(image::save(store, selections, buffered)?);
     };
     if path.exists() && !path.is_file() {
         // A device or a pipe.
         let file = File::options().write(true).open(path);
         let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        return Ok(image::save(&store, &selections, file)?);
+        return Ok(image::save(store, selections, file)?);
     }
-    write_whole(path, |file| Ok(image::save(&store, &selections, file)?))
+    write_whole(path, |file| Ok(image::save(store, selections, file)?))
 }
 
 /// A file that is there when it is complete.
@@ -63,6 +74,9 @@ pub(super) fn load(context: &Context, args: &LoadArgs) -> Result<()> {
     let platform = pull::platform(args.platform.as_deref())?;
     let from = input(args.input.as_deref(), "-i FILE")?;
     for loaded in image::load(&store, from, &platform)? {
+        let id = loaded.image.config_digest.as_str();
+        let name = loaded.image.reference.to_string();
+        context.image_happened("load", id, &name);
         if args.quiet {
             continue;
         }
@@ -94,6 +108,8 @@ pub(super) fn import(context: &Context, args: &ImportArgs) -> Result<()> {
         platform: pull::platform(args.platform.as_deref())?,
     };
     let image = image::import(&store, input(path, "a file")?, &options)?;
+    let name = image.reference.to_string();
+    context.image_happened("import", image.config_digest.as_str(), &name);
     output::result(image.config_digest.as_str());
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! ```
 
 use anyhow::{Context as _, Result, bail};
-use isolazi_protocol::{ContainerSpec, Content, Digest, Reply, Request};
+use isolazi_protocol::{ContainerSpec, Content, Digest, ObjectKind, Reply, Request};
 
 use crate::cli::CommitArgs;
 use crate::commands::{Context, read};
@@ -17,7 +17,7 @@ pub(super) async fn commit(context: &Context, args: &CommitArgs) -> Result<()> {
     let name = args.reference.as_deref().map(name).transpose()?;
     let engine = context.engine_of(&args.container).await?;
     let store = context.images()?;
-    let (id, spec) = inspect(&engine, &args.container).await?;
+    let (id, container, spec) = inspect(&engine, &args.container).await?;
     let mut what = Derivation {
         container: &spec,
         changes: &args.change,
@@ -27,9 +27,19 @@ pub(super) async fn commit(context: &Context, args: &CommitArgs) -> Result<()> {
     };
     // Better known before the layer is read than after.
     check_derivation(&store, &what)?;
-    what.layer = layer(&engine, &store, id).await?;
+    what.layer = layer(&engine, &store, id.clone()).await?;
     let image = derive(&store, &what, name.as_ref())?;
-    output::result(image.config_digest.to_string());
+    let image_id = image.config_digest.to_string();
+    let attributes = [
+        ("comment", args.message.clone()),
+        ("image", spec.image.reference.clone()),
+        ("imageID", image_id.clone()),
+        ("imageRef", image.reference.to_string()),
+        ("name", container),
+    ];
+    let attributes = attributes.map(|(key, value)| (key.to_owned(), value));
+    context.happened(ObjectKind::Container, "commit", &id, attributes.into());
+    output::result(image_id);
     Ok(())
 }
 
@@ -41,12 +51,12 @@ fn name(text: &str) -> Result<Reference> {
     Ok(name)
 }
 
-async fn inspect(engine: &Engine, container: &str) -> Result<(String, ContainerSpec)> {
+async fn inspect(engine: &Engine, container: &str) -> Result<(String, String, ContainerSpec)> {
     let request = Request::Inspect {
         container: container.to_owned(),
     };
     match engine.ask(&request).await? {
-        Reply::Container(detail) => Ok((detail.id.to_string(), detail.spec)),
+        Reply::Container(detail) => Ok((detail.id.to_string(), detail.name, detail.spec)),
         _ => bail!("the agent did not describe container {container}"),
     }
 }

@@ -1,12 +1,12 @@
 //! `isolazi stop`, `rm`, `kill` and others: one request for each container named.
 
 use anyhow::{Result, bail};
-use isolazi_protocol::{Event, Request};
+use isolazi_protocol::{CgroupLimits, Event, Request};
 
 use crate::cli::{KillArgs, NamedArgs, RenameArgs, RmArgs, StopArgs, UpdateArgs};
 use crate::commands::{Context, FAILURE};
 use crate::connection::Incoming;
-use crate::output;
+use crate::{options, output};
 
 pub(super) async fn stop(context: &Context, args: &StopArgs) -> Result<u8> {
     ask_for_each(context, &args.containers, |container| Request::Stop {
@@ -53,9 +53,16 @@ pub(super) async fn unpause(context: &Context, args: &NamedArgs) -> Result<u8> {
 }
 
 pub(super) async fn update(context: &Context, args: &UpdateArgs) -> Result<u8> {
+    let limits = options::limits(&args.limits)?;
+    let pids_limit = args.pids_limit.map(options::pids_limit);
+    if args.restart.is_none() && pids_limit.is_none() && limits == CgroupLimits::default() {
+        bail!("nothing to change: give --restart, or a limit such as --memory");
+    }
     ask_for_each(context, &args.containers, |container| Request::Update {
         container,
         restart: args.restart,
+        pids_limit,
+        limits: Box::new(limits.clone()),
     })
     .await
 }

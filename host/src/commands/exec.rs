@@ -22,7 +22,13 @@ pub(super) async fn exec(context: &Context, args: &ExecArgs) -> Result<u8> {
     let size = process.tty.then(|| terminal::size().unwrap_or_default());
     let request = Request::Exec {
         container: args.container.clone(),
-        spec: Box::new(spec::exec(&process, files, &args.command, size)),
+        spec: Box::new(spec::exec(
+            &process,
+            args.privileged,
+            files,
+            &args.command,
+            size,
+        )),
         attach: !args.detach,
     };
     let mut conversation = context

@@ -9,9 +9,11 @@ mod cp;
 mod df;
 mod diff;
 mod engines;
+mod events;
 mod exec;
 mod export;
 mod filter;
+mod happened;
 mod history;
 mod image;
 mod images;
@@ -217,6 +219,7 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Prune(args) => return prune::prune(&context, args).await,
         Command::System(SystemCommand::Df) => df::df(&context).await?,
         Command::System(SystemCommand::Prune(args)) => return prune::system(&context, args).await,
+        Command::Events(args) => events::events(&context, &args).await?,
     }
     Ok(0)
 }

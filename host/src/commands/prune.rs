@@ -152,9 +152,11 @@ async fn unused_images(context: &Context, named: bool) -> Result<u64> {
         output::result("Deleted Images:");
         for name in removal.untagged.iter().filter(|it| !it.is_unnamed()) {
             output::result(format!("untagged: {name}"));
+            context.image_happened("untag", &name.to_string(), &name.to_string());
         }
         for id in &removal.deleted {
             output::result(format!("deleted: {id}"));
+            context.image_happened("delete", id.as_str(), id.as_str());
         }
         output::result("");
     }

@@ -141,5 +141,7 @@ async fn fetch(
         network: context.network()?,
     };
     let sink = Arc::new(engine.clone());
-    Ok(image::pull(&context.images()?, reference, &options, sink, progress).await?)
+    let image = image::pull(&context.images()?, reference, &options, sink, progress).await?;
+    context.name_happened("pull", reference);
+    Ok(image)
 }

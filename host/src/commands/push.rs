@@ -21,6 +21,7 @@ pub(super) async fn push(context: &Context, args: &PushArgs) -> Result<()> {
     };
     let network = context.network()?;
     let pushed = image::push(&store, &image, &reference, &network, progress).await?;
+    context.name_happened("push", &reference);
     match (args.quiet, reference.tag()) {
         (true, _) => output::result(reference.canonical()),
         (false, tag) => output::result(format!(

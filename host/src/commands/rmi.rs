@@ -21,7 +21,7 @@ pub(super) async fn rmi(context: &Context, args: &RmiArgs) -> Result<u8> {
     let mut status = 0;
     let mut removed = false;
     for word in &args.images {
-        match remove(&store, word, &uses, args.force) {
+        match remove(context, &store, word, &uses, args.force) {
             Ok(()) => removed = true,
             Err(error) => {
                 output::failure(&format!("{error:#}"));
@@ -36,7 +36,13 @@ pub(super) async fn rmi(context: &Context, args: &RmiArgs) -> Result<u8> {
 }
 
 /// Takes names away and tells which, and which images have none left.
-fn remove(store: &ImageStore, word: &str, uses: &[Use], force: bool) -> Result<()> {
+fn remove(
+    context: &Context,
+    store: &ImageStore,
+    word: &str,
+    uses: &[Use],
+    force: bool,
+) -> Result<()> {
     let found = match store.find(word) {
         Ok(found) => found,
         Err(error) => return remove_damaged(store, word, error),
@@ -46,9 +52,14 @@ fn remove(store: &ImageStore, word: &str, uses: &[Use], force: bool) -> Result<(
     for name in names {
         if store.untag(&name)? && !name.is_unnamed() {
             output::result(format!("Untagged: {name}"));
+            context.image_happened(
+                "untag",
+                found.image().config_digest.as_str(),
+                &name.to_string(),
+            );
         }
     }
-    tell_deleted(found.image(), &store.list()?.images);
+    tell_deleted(context, found.image(), &store.list()?.images);
     Ok(())
 }
 
@@ -66,7 +77,7 @@ fn remove_damaged(store: &ImageStore, word: &str, error: ImageError) -> Result<(
     Ok(())
 }
 
-fn tell_deleted(image: &Image, left: &[Image]) {
+fn tell_deleted(context: &Context, image: &Image, left: &[Image]) {
     if left
         .iter()
         .any(|it| it.config_digest == image.config_digest)
@@ -74,6 +85,8 @@ fn tell_deleted(image: &Image, left: &[Image]) {
         return;
     }
     output::result(format!("Deleted: {}", image.config_digest));
+    let id = image.config_digest.as_str();
+    context.image_happened("delete", id, id);
     let needed = engines::diff_ids(left);
     for layer in engines::diff_ids(std::slice::from_ref(image)) {
         if needed.binary_search(&layer).is_err() {

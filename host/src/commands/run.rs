@@ -109,10 +109,12 @@ async fn prepare(
     args: &RunArgs,
 ) -> Result<(Image, ContainerSpec)> {
     let mut options = options::resolve(&args.settings)?;
+    let limits = options::limits(&args.settings.limits)?;
     let binds = mounts(args, &mut options)?;
     let env_files = options::environment_files(&args.process.env_file)?;
     let platform = args.platform.as_deref();
     let image = pull::obtain(context, engine, &args.image, platform, args.settings.pull).await?;
+    options.health = options::health(&args.settings.health, &image.config)?;
     let surroundings = Surroundings {
         terminal: args
             .process
@@ -123,6 +125,7 @@ async fn prepare(
         resolv_conf: options::resolv_conf(&resolv::for_containers(), &options.dns),
         options,
         env_files,
+        limits,
     };
     let spec = spec::container(&image, args, surroundings);
     Ok((image, spec))

@@ -37,7 +37,7 @@ pub(super) async fn restart(context: &Context, args: &RestartArgs) -> Result<u8>
             timeout: args.time,
         };
         engine.ask(&stop).await?;
-        start_in(&engine, container).await
+        start_in(&engine, container, true).await
     })
     .await
 }
@@ -53,14 +53,17 @@ pub(super) async fn attach(context: &Context, args: &AttachArgs) -> Result<u8> {
 }
 
 async fn start_one(context: &Context, container: String) -> Result<()> {
-    start_in(&context.engine_of(&container).await?, container).await
+    start_in(&context.engine_of(&container).await?, container, false).await
 }
 
-async fn start_in(engine: &Engine, container: String) -> Result<()> {
+/// Starts a container, as the second half of a restart where it `restarts`.
+async fn start_in(engine: &Engine, container: String, restarts: bool) -> Result<()> {
     let detail = describe(engine, &container).await?;
-    let mut conversation = engine
-        .open(&start_request(engine, &detail, false).await?)
-        .await?;
+    let mut request = start_request(engine, &detail, false).await?;
+    if let Request::Start { restarts: it, .. } = &mut request {
+        *it = restarts;
+    }
+    let mut conversation = engine.open(&request).await?;
     conversation.await_answer().await?;
     Ok(conversation.reply().await.map(drop)?)
 }

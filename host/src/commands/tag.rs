@@ -14,5 +14,7 @@ pub(super) fn tag(context: &Context, args: &TagArgs) -> Result<()> {
     let store = context.images()?;
     let found = store.find(&args.source)?;
     store.add_name(&target, &found.image().manifest_digest)?;
+    let id = found.image().config_digest.as_str();
+    context.image_happened("tag", id, &target.to_string());
     Ok(())
 }

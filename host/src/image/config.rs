@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use isolazi_protocol::Digest;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::health::ImageHealth;
 use super::platform::Platform;
 
 /// Largest configuration that is accepted.
@@ -42,6 +43,11 @@ pub struct ImageConfig {
     /// Anything its maker wanted to say.
     #[serde(deserialize_with = "null_is_default")]
     pub labels: BTreeMap<String, String>,
+    /// How to find out whether a container is well.
+    pub healthcheck: Option<ImageHealth>,
+    /// What takes a line where a shell is wanted; `/bin/sh -c` where it is empty.
+    #[serde(deserialize_with = "null_is_default")]
+    pub shell: Vec<String>,
 }
 
 /// The whole configuration document.
@@ -89,7 +95,7 @@ pub(crate) fn rfc3339(text: &str) -> Option<SystemTime> {
 }
 
 /// Go programs write `null` for what is empty.
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(super) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::config::MAX_CONFIG_BYTES;
 use super::error::{ImageError, short};
+use super::health;
 use super::instruction::{self, InstructionError};
 use super::manifest::OCI_MANIFEST;
 use super::reference::Reference;
@@ -178,6 +179,9 @@ fn inherit(config: &mut Map<String, Value>, container: &ContainerSpec) {
     config.insert("Env".to_owned(), process.env.clone().into());
     config.insert("User".to_owned(), process.user.clone().into());
     config.insert("WorkingDir".to_owned(), process.cwd.clone().into());
+    if let Some(check) = &container.options.health {
+        config.insert("Healthcheck".to_owned(), health::described(check));
+    }
 }
 
 fn manifest(layers: &[Layer], config: &(Digest, u64), layer: &(Digest, u64)) -> Value {
@@ -255,7 +259,17 @@ mod tests {
             resources: Resources::default(),
             resolv_conf: String::new(),
             restart: isolazi_protocol::RestartPolicy::No,
-            options: isolazi_protocol::ContainerOptions::default(),
+            options: isolazi_protocol::ContainerOptions {
+                health: Some(isolazi_protocol::HealthCheck {
+                    test: isolazi_protocol::HealthTest::Command(vec!["/check".to_owned()]),
+                    interval: 5_000_000,
+                    timeout: 0,
+                    start_period: 0,
+                    start_interval: 0,
+                    retries: 2,
+                }),
+                ..Default::default()
+            },
         };
         (folder, store, container)
     }
@@ -296,6 +310,8 @@ mod tests {
         assert_eq!(image.config.labels["k"], "v");
         let document = std::fs::read(store.blob_path(&image.config_digest)).unwrap();
         let document: Value = serde_json::from_slice(&document).unwrap();
+        let health = json!({"Test": ["CMD", "/check"], "Interval": 5_000_000, "Retries": 2});
+        assert_eq!(document["config"]["Healthcheck"], health);
         assert_eq!(document["author"], "me");
         assert_eq!(document["variant"], "v2");
         assert_eq!(document["config"]["OnBuild"], json!(["X"]));

@@ -3,9 +3,11 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use isolazi_protocol::{
-    ContainerDetail, ContainerOptions, TmpfsMount, Ulimit, VolumeDetail, VolumeMount,
+    CgroupLimits, ContainerDetail, ContainerOptions, TmpfsMount, Ulimit, VolumeDetail, VolumeMount,
 };
 use serde_json::{Map, Value, json};
+
+use crate::image::health_described;
 
 /// Bytes that `/dev/shm` may hold where nobody says.
 const SHM_BYTES: u64 = 64 << 20;
@@ -22,7 +24,12 @@ pub(super) fn describe(described: &mut Value, detail: &ContainerDetail) {
             "Volumes": places(anonymous.map(|it| &it.target)),
         }),
     );
+    if let Some(check) = &options.health {
+        described["Config"]["Healthcheck"] = health_described(check);
+    }
     extend(&mut described["HostConfig"], host_config(options));
+    let limits = &detail.spec.resources.limits;
+    extend(&mut described["HostConfig"], limits_described(limits));
     if let Some(mounts) = described["Mounts"].as_array_mut() {
         let root = engine_root(&detail.directory);
         mounts.extend(options.volumes.iter().map(|it| volume_mount(it, root)));
@@ -74,6 +81,25 @@ fn host_config(options: &ContainerOptions) -> Value {
         "Sysctls": options.sysctls,
         "OomScoreAdj": options.oom_score_adj.unwrap_or_default(),
         "Tmpfs": tmpfs.collect::<Map<_, _>>(),
+    })
+}
+
+/// What is not limited is 0, as with Docker, whose weights are others.
+fn limits_described(limits: &CgroupLimits) -> Value {
+    let swap = match (limits.memory_swap, limits.memory) {
+        (Some(both), _) => i64::try_from(both).unwrap_or(-1),
+        (None, memory) => memory.map_or(0, |it| i64::try_from(it.saturating_mul(2)).unwrap_or(-1)),
+    };
+    json!({
+        "Memory": limits.memory.unwrap_or_default(),
+        "MemorySwap": swap,
+        "MemoryReservation": limits.memory_reservation.unwrap_or_default(),
+        "NanoCpus": limits.nano_cpus.unwrap_or_default(),
+        "CpuQuota": limits.cpu_quota.unwrap_or_default(),
+        "CpuPeriod": limits.cpu_period.unwrap_or_default(),
+        "CpuWeight": limits.cpu_weight.unwrap_or_default(),
+        "CpusetCpus": limits.cpuset_cpus.as_deref().unwrap_or_default(),
+        "IoWeight": limits.io_weight.unwrap_or_default(),
     })
 }
 

@@ -37,12 +37,14 @@ pub fn read_stopped(folder: &Path) -> Vec<ContainerSummary> {
             ContainerState::Restarting { finished_at, .. } => (None, finished_at),
             ContainerState::Created | ContainerState::Exited { .. } => continue,
         };
+        container.health = None;
         container.state = ContainerState::Exited {
             code: KILLED,
             started_at,
             finished_at,
             error: None,
             stopped: false,
+            oom_killed: false,
         };
     }
     containers
@@ -77,6 +79,7 @@ pub(crate) fn sample(state: ContainerState) -> ContainerSummary {
         mounts: Vec::new(),
         network: NetworkMode::None,
         size: None,
+        health: None,
     }
 }
 

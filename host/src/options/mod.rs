@@ -2,9 +2,11 @@
 //! not what it should be is an error that says what it should be.
 
 mod cidfile;
+mod health;
 mod hosts;
 mod limits;
 mod lines;
+mod resources;
 
 use std::path::Path;
 
@@ -13,10 +15,12 @@ use isolazi_protocol::{ContainerOptions, Limit, UnknownLimit};
 use crate::cli::SettingsArgs;
 
 pub use cidfile::CidFile;
+pub use health::health;
 pub use hosts::resolv_conf;
 pub(crate) use limits::size;
 pub(crate) use lines::labels;
 pub use lines::{env_file, environment_files};
+pub use resources::limits;
 
 /// An option that makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +65,11 @@ pub enum OptionError {
         /// What is wrong.
         why: String,
     },
+    /// Options of a check that is not there.
+    #[error(
+        "there is no health check for the --health options: give one with --health-cmd, or use an image that has one"
+    )]
+    NoHealthCheck,
     /// The file for the id is there already.
     #[error("the file {0} exists; make sure that its container is gone, and delete it")]
     CidFileExists(String),

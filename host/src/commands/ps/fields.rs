@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use isolazi_protocol::{ContainerState, Isolation, NetworkMode, SummaryMount};
+use isolazi_protocol::{
+    ContainerState, ContainerSummary, HealthStatus, Isolation, NetworkMode, SummaryMount,
+};
 use serde_json::{Value, json};
 
 use crate::commands::images::human_size;
@@ -54,7 +56,7 @@ pub(super) fn of(resident: &Resident, short: bool) -> Value {
         "RunningFor": ago(container.created_at),
         "Ports": "",
         "State": state(&container.state),
-        "Status": status(&container.state),
+        "Status": status(container),
         "Size": human_size(container.size.unwrap_or(0)),
         "Mounts": mounts(&container.mounts, short),
         "LocalVolumes": container.mounts.iter().filter(|it| it.volume).count().to_string(),
@@ -88,10 +90,22 @@ pub(super) fn network(network: &NetworkMode) -> String {
     }
 }
 
-fn status(state: &ContainerState) -> String {
-    match state {
+/// Docker's word for how a container is.
+pub(super) fn health(container: &ContainerSummary) -> &'static str {
+    container.health.map_or("none", HealthStatus::name)
+}
+
+fn status(container: &ContainerSummary) -> String {
+    match &container.state {
         ContainerState::Created => "Created".to_owned(),
-        ContainerState::Running { started_at, .. } => format!("Up {}", since(time(*started_at))),
+        ContainerState::Running { started_at, .. } => {
+            let health = match container.health {
+                None => String::new(),
+                Some(HealthStatus::Starting) => " (health: starting)".to_owned(),
+                Some(status) => format!(" ({})", status.name()),
+            };
+            format!("Up {}{health}", since(time(*started_at)))
+        }
         ContainerState::Paused { started_at, .. } => {
             format!("Up {} (Paused)", since(time(*started_at)))
         }

@@ -10,7 +10,7 @@ use crate::commands::filter::Filters;
 use crate::commands::places::Resident;
 use crate::image::Reference;
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "name",
     "id",
     "status",
@@ -22,7 +22,10 @@ const KEYS: [&str; 11] = [
     "volume",
     "network",
     "isolation",
+    "health",
 ];
+/// Docker's words for how a container is.
+const HEALTHS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 /// Docker's words for where a container is in its life.
 const STATUSES: [&str; 7] = [
     "created",
@@ -52,6 +55,12 @@ impl Selection {
             bail!(
                 "there is no status '{status}'; use one of {}",
                 STATUSES.join(", ")
+            );
+        }
+        if let Some(health) = filters.values("health").find(|it| !HEALTHS.contains(it)) {
+            bail!(
+                "there is no health '{health}'; use one of {}",
+                HEALTHS.join(", ")
             );
         }
         let names = filters
@@ -147,6 +156,7 @@ impl Selection {
             && filters.any("isolation", |name| {
                 name == fields::isolation(resident.isolation)
             })
+            && filters.any("health", |health| health == fields::health(container))
             && filters.labels(&container.labels)
     }
 }

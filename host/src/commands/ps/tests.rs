@@ -1,5 +1,6 @@
 use isolazi_protocol::{
-    ContainerId, ContainerState, ContainerSummary, Digest, Isolation, NetworkMode, SummaryMount,
+    ContainerId, ContainerState, ContainerSummary, Digest, HealthStatus, Isolation, NetworkMode,
+    SummaryMount,
 };
 
 use super::*;
@@ -46,6 +47,7 @@ fn container(n: u8, name: &str, state: ContainerState) -> ContainerSummary {
         }],
         network: NetworkMode::None,
         size: Some(1500),
+        health: (name == "web").then_some(HealthStatus::Starting),
     }
 }
 
@@ -56,6 +58,7 @@ fn exited(code: i32) -> ContainerState {
         finished_at: 2,
         error: None,
         stopped: false,
+        oom_killed: false,
     }
 }
 
@@ -131,6 +134,8 @@ fn filters_select_as_dockers_do() {
         (&["network=none", "name=w"], &["web"]),
         (&["isolation=process", "name=w"], &["web"]),
         (&["isolation=vm"], &["db"]),
+        (&["health=starting"], &["web"]),
+        (&["health=none", "health=healthy"], &["db"]),
     ] {
         assert_eq!(shown(&args(filters)).unwrap(), names, "{filters:?}");
     }
@@ -160,6 +165,7 @@ fn a_filter_that_makes_no_sense_is_named() {
         ("colour=red", "no filter 'colour'"),
         ("status=gone", "no status 'gone'; use one of created"),
         ("exited=x", "exited=x"),
+        ("health=fine", "no health 'fine'; use one of none"),
         ("before=nobody", "no such container: nobody"),
         ("name=(", "name=( "),
     ] {
@@ -168,6 +174,22 @@ fn a_filter_that_makes_no_sense_is_named() {
             error.contains(said.trim()) && !error.contains('\n'),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn the_status_says_how_a_container_is() {
+    for (health, said) in [
+        (None, ""),
+        (Some(HealthStatus::Starting), " (health: starting)"),
+        (Some(HealthStatus::Healthy), " (healthy)"),
+        (Some(HealthStatus::Unhealthy), " (unhealthy)"),
+    ] {
+        let mut web = container(4, "web", running());
+        web.health = health;
+        let fields = fields::of(&resident(Isolation::Vm, web), true);
+        let status = fields["Status"].as_str().unwrap_or_default();
+        assert!(status.ends_with(&format!("years{said}")), "{status}");
     }
 }
 

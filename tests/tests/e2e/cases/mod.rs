@@ -2,8 +2,10 @@
 
 mod config;
 mod errors;
+mod events;
 mod exec;
 mod files;
+mod health;
 mod hostile;
 mod images;
 mod imagestore;
@@ -11,6 +13,7 @@ mod isolation;
 mod leftovers;
 mod life;
 mod lifecycle;
+mod limits;
 mod listing;
 mod machine;
 mod mission;
@@ -82,6 +85,9 @@ pub(crate) fn all() -> Vec<Case> {
         kills::all(),
         leaks::all(),
         conflicts::all(),
+        health::all(),
+        events::all(),
+        limits::all(),
     ]
     .concat()
 }

@@ -1,0 +1,465 @@
+//! The limits that somebody asked for: which files of which controller they
+//! are, in either version (cgroup-v2.rst and cgroup-v1/ of the kernel's
+//! documentation).
+//!
+//! A limit that a machine cannot keep is an error, and not a warning as where
+//! it is our own default: who asked for it counts on it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use isolazi_protocol::{CgroupLimits, ErrorCode, WireError};
+
+use super::{Hierarchy, limits, place};
+
+/// Microseconds of a period where nobody says.
+const PERIOD: u64 = 100_000;
+/// What no limit is, to v1.
+const UNLIMITED_V1: &str = "-1";
+const ONLINE: &str = "/sys/devices/system/cpu/online";
+
+/// Why a limit cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitError {
+    /// The kernel has nothing that would.
+    #[error("cannot limit {what}: this machine has no {lacks}; leave {option} out")]
+    Missing {
+        /// Of what.
+        what: &'static str,
+        /// Which controller, or which file of it.
+        lacks: String,
+        /// The user's option for it.
+        option: &'static str,
+    },
+    /// More processors than there are.
+    #[error("cannot use {asked} processors: there are only {there}; use less with --cpus")]
+    TooManyCpus {
+        /// So many were asked for.
+        asked: f64,
+        /// So many there are.
+        there: usize,
+    },
+    /// Processors that are not there.
+    #[error(
+        "there are no processors {asked}: this machine has {there}; use those with --cpuset-cpus"
+    )]
+    NoSuchCpus {
+        /// Those asked for.
+        asked: String,
+        /// Those there are.
+        there: String,
+    },
+    /// The kernel refused.
+    #[error("cannot limit {what} to {value}: {source}")]
+    Refused {
+        /// Of what.
+        what: &'static str,
+        /// To what.
+        value: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl From<LimitError> for WireError {
+    fn from(error: LimitError) -> Self {
+        let code = match &error {
+            LimitError::Missing { .. } => ErrorCode::Unsupported,
+            LimitError::TooManyCpus { .. } | LimitError::NoSuchCpus { .. } => {
+                ErrorCode::InvalidArgument
+            }
+            LimitError::Refused { .. } => ErrorCode::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// One limit, as what is to be written where.
+#[derive(Debug, PartialEq, Eq)]
+struct Setting {
+    what: &'static str,
+    option: &'static str,
+    controller: &'static str,
+    /// In this order.
+    writes: Vec<Write>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Write {
+    /// The first of these that is there.
+    files: &'static [&'static str],
+    value: String,
+    /// Nobody asked for it: it may be missing.
+    optional: bool,
+}
+
+fn write(files: &'static [&'static str], value: impl std::fmt::Display) -> Write {
+    Write {
+        files,
+        value: value.to_string(),
+        optional: false,
+    }
+}
+
+/// The limits as settings of v2, or of v1.
+fn settings(limits: &CgroupLimits, v2: bool) -> Vec<Setting> {
+    [
+        memory(limits, v2),
+        reservation(limits, v2),
+        cpu(limits, v2),
+        weight(limits, v2),
+        cpuset(limits),
+        io_weight(limits, v2),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn memory(limits: &CgroupLimits, v2: bool) -> Option<Setting> {
+    let memory = limits.memory?;
+    // Docker's default.
+    let both = limits.memory_swap.unwrap_or(memory.saturating_mul(2));
+    let optional = limits.memory_swap.is_none();
+    let unlimited = both == u64::MAX;
+    let swap = |files, value: String| Write {
+        optional,
+        ..write(files, value)
+    };
+    let writes = match v2 {
+        true => {
+            let value = match unlimited {
+                true => "max".to_owned(),
+                false => (both - memory).to_string(),
+            };
+            vec![
+                write(&["memory.max"], memory),
+                swap(&["memory.swap.max"], value),
+            ]
+        }
+        false => {
+            const BOTH: &[&str] = &["memory.memsw.limit_in_bytes"];
+            let value = match unlimited {
+                true => UNLIMITED_V1.to_owned(),
+                false => both.to_string(),
+            };
+            // It is never to be less than the memory alone.
+            vec![
+                Write {
+                    optional: true,
+                    ..write(BOTH, UNLIMITED_V1)
+                },
+                write(&["memory.limit_in_bytes"], memory),
+                swap(BOTH, value),
+            ]
+        }
+    };
+    Some(Setting {
+        what: "memory",
+        option: if optional {
+            "--memory"
+        } else {
+            "--memory-swap"
+        },
+        controller: "memory",
+        writes,
+    })
+}
+
+fn reservation(limits: &CgroupLimits, v2: bool) -> Option<Setting> {
+    let files: &[&str] = match v2 {
+        true => &["memory.low"],
+        false => &["memory.soft_limit_in_bytes"],
+    };
+    Some(Setting {
+        what: "the reservation of memory",
+        option: "--memory-reservation",
+        controller: "memory",
+        writes: vec![write(files, limits.memory_reservation?)],
+    })
+}
+
+fn cpu(limits: &CgroupLimits, v2: bool) -> Option<Setting> {
+    let period = limits.cpu_period.unwrap_or(PERIOD);
+    let of_cpus = |nano: u64| (u128::from(nano) * u128::from(period) / 1_000_000_000) as u64;
+    let quota = limits.nano_cpus.map(of_cpus).or(limits.cpu_quota);
+    if quota.is_none() && limits.cpu_period.is_none() {
+        return None;
+    }
+    let writes = match v2 {
+        true => {
+            let quota = quota.map_or("max".to_owned(), |it| it.to_string());
+            vec![write(&["cpu.max"], format!("{quota} {period}"))]
+        }
+        false => {
+            let quota = quota.map_or(UNLIMITED_V1.to_owned(), |it| it.to_string());
+            vec![
+                write(&["cpu.cfs_period_us"], period),
+                write(&["cpu.cfs_quota_us"], quota),
+            ]
+        }
+    };
+    let option = match limits.nano_cpus {
+        Some(_) => "--cpus",
+        None => "--cpu-quota and --cpu-period",
+    };
+    Some(Setting {
+        what: "processor time",
+        option,
+        controller: "cpu",
+        writes,
+    })
+}
+
+fn weight(limits: &CgroupLimits, v2: bool) -> Option<Setting> {
+    let weight = limits.cpu_weight?;
+    let write = match v2 {
+        true => write(&["cpu.weight"], weight),
+        // The default is 100 there and 1024 here.
+        false => write(&["cpu.shares"], (weight * 1024 / 100).clamp(2, 262_144)),
+    };
+    Some(Setting {
+        what: "the share of the processors",
+        option: "--cpu-weight",
+        controller: "cpu",
+        writes: vec![write],
+    })
+}
+
+fn cpuset(limits: &CgroupLimits) -> Option<Setting> {
+    Some(Setting {
+        what: "the processors",
+        option: "--cpuset-cpus",
+        controller: "cpuset",
+        writes: vec![write(&["cpuset.cpus"], limits.cpuset_cpus.as_ref()?)],
+    })
+}
+
+/// BFQ, a scheduler of block devices, knows weights up to 1000 only.
+fn io_weight(limits: &CgroupLimits, v2: bool) -> Option<Setting> {
+    let weight = limits.io_weight?;
+    let (files, weight, controller): (&'static [&'static str], _, _) = match v2 {
+        true => (&["io.weight", "io.bfq.weight"], weight, "io"),
+        false => (
+            &["blkio.bfq.weight", "blkio.weight"],
+            weight.clamp(10, 1000),
+            "blkio",
+        ),
+    };
+    Some(Setting {
+        what: "the share of the block devices",
+        option: "--io-weight",
+        controller,
+        writes: vec![write(files, weight)],
+    })
+}
+
+/// Whether this machine can keep the limits, as far as that shows before there
+/// is a group.
+pub fn check(limits: &CgroupLimits) -> Result<(), LimitError> {
+    if *limits == CgroupLimits::default() {
+        return Ok(());
+    }
+    check_cpus(limits, &fs::read_to_string(ONLINE).unwrap_or_default())?;
+    // Any name will do to ask where it would be.
+    let hierarchies = place::own_hierarchies("isolazi");
+    let unified = hierarchies.iter().find(|it| it.is_unified());
+    let available = |controller: &str| {
+        let base = unified.and_then(|it| it.folder.parent());
+        let list = base.and_then(|it| fs::read_to_string(it.join("cgroup.controllers")).ok());
+        list.is_some_and(|list| list.split_whitespace().any(|it| it == controller))
+    };
+    for setting in settings(limits, true) {
+        let old = match setting.controller {
+            "io" => "blkio",
+            other => other,
+        };
+        if !hierarchies.iter().any(|it| it.controls(old)) && !available(setting.controller) {
+            return Err(missing(&setting, controller_of(&setting)));
+        }
+    }
+    Ok(())
+}
+
+fn controller_of(setting: &Setting) -> String {
+    format!("{} controller (cgroups)", setting.controller)
+}
+
+fn missing(setting: &Setting, lacks: String) -> LimitError {
+    LimitError::Missing {
+        what: setting.what,
+        lacks,
+        option: setting.option,
+    }
+}
+
+fn check_cpus(limits: &CgroupLimits, online: &str) -> Result<(), LimitError> {
+    let there = cpu_list(online.trim()).unwrap_or_default();
+    if there.is_empty() {
+        return Ok(());
+    }
+    if let Some(nano) = limits.nano_cpus
+        && nano > there.len() as u64 * 1_000_000_000
+    {
+        return Err(LimitError::TooManyCpus {
+            asked: nano as f64 / 1e9,
+            there: there.len(),
+        });
+    }
+    let asked = limits.cpuset_cpus.as_deref().unwrap_or_default();
+    let wanted = cpu_list(asked).unwrap_or_default();
+    match wanted.iter().all(|cpu| there.contains(cpu)) {
+        true => Ok(()),
+        false => Err(LimitError::NoSuchCpus {
+            asked: asked.to_owned(),
+            there: online.trim().to_owned(),
+        }),
+    }
+}
+
+/// The numbers of a list such as `0-2,5` (cpuset(7)), each below 8192.
+pub(crate) fn cpu_list(text: &str) -> Option<Vec<u32>> {
+    const MOST: u32 = 8192;
+    let number = |text: &str| text.parse::<u32>().ok().filter(|it| *it < MOST);
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+/// Sets all of them in a container's groups. What was set before a failure stays.
+pub(super) fn set(hierarchies: &[Hierarchy], wanted: &CgroupLimits) -> Result<(), LimitError> {
+    let (old, new) = (settings(wanted, false), settings(wanted, true));
+    for (old, new) in old.iter().zip(&new) {
+        let legacy = hierarchies.iter().find(|it| it.controls(old.controller));
+        if let Some(legacy) = legacy {
+            if old.controller == "cpuset" {
+                fill_cpuset(&legacy.folder).map_err(|source| LimitError::Refused {
+                    what: old.what,
+                    value: "those of its parent".to_owned(),
+                    source,
+                })?;
+            }
+            apply(old, &legacy.folder)?;
+            continue;
+        }
+        match limits::folder_of(hierarchies, new.controller) {
+            Some((folder, _)) => apply(new, folder)?,
+            None => return Err(missing(new, controller_of(new))),
+        }
+    }
+    Ok(())
+}
+
+fn apply(setting: &Setting, folder: &Path) -> Result<(), LimitError> {
+    for write in &setting.writes {
+        let mut paths = write.files.iter().map(|file| folder.join(file));
+        let Some(path) = paths.find(|path| path.exists()) else {
+            if write.optional {
+                continue;
+            }
+            return Err(missing(setting, format!("{} (cgroups)", write.files[0])));
+        };
+        fs::write(&path, tamed(&path, &write.value)).map_err(|source| LimitError::Refused {
+            what: setting.what,
+            value: write.value.clone(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// A value within what a file takes.
+fn tamed(path: &Path, value: &str) -> String {
+    match (path.ends_with("io.bfq.weight"), value.parse::<u64>()) {
+        (true, Ok(weight)) => weight.clamp(1, 1000).to_string(),
+        _ => value.to_owned(),
+    }
+}
+
+/// A new group of v1's takes no process before it is told what it may use: what
+/// the one above it may.
+fn fill_cpuset(folder: &Path) -> io::Result<()> {
+    let above: Vec<PathBuf> = folder.ancestors().take(3).map(Path::to_owned).collect();
+    for pair in above.windows(2).rev() {
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if fs::read_to_string(pair[0].join(file))?.trim().is_empty() {
+                fs::write(pair[0].join(file), fs::read_to_string(pair[1].join(file))?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Changes the limits of the groups named `path`, whose processes run.
+pub fn update(path: &str, pids_limit: u64, wanted: &CgroupLimits) -> Result<(), LimitError> {
+    let mut hierarchies = place::find(path);
+    if wanted.cpuset_cpus.is_some() {
+        join_cpuset(path, &mut hierarchies, wanted)?;
+    }
+    set(&hierarchies, wanted)?;
+    limits::limit_pids(&hierarchies, pids_limit).map_err(|why| LimitError::Refused {
+        what: "the number of processes",
+        value: pids_limit.to_string(),
+        source: io::Error::other(why),
+    })
+}
+
+/// v1's group of processors is made only where it is asked for: here by then
+/// there are processes that are to move into it.
+fn join_cpuset(
+    path: &str,
+    hierarchies: &mut Vec<Hierarchy>,
+    wanted: &CgroupLimits,
+) -> Result<(), LimitError> {
+    let refused = |source| LimitError::Refused {
+        what: "the processors",
+        value: wanted.cpuset_cpus.clone().unwrap_or_default(),
+        source,
+    };
+    let is_cpuset = |it: &Hierarchy| it.controls("cpuset");
+    let own = place::own_hierarchies(path).into_iter().find(is_cpuset);
+    let Some(group) = own.filter(|_| !hierarchies.iter().any(is_cpuset)) else {
+        return Ok(());
+    };
+    let Some(other) = hierarchies.first().map(|it| it.folder.clone()) else {
+        return Ok(());
+    };
+    place::make_folder(&group.folder).map_err(refused)?;
+    fill_cpuset(&group.folder).map_err(refused)?;
+    // Twice, for what is born meanwhile.
+    for _ in 0..2 {
+        let processes = fs::read_to_string(other.join("cgroup.procs")).map_err(refused)?;
+        for pid in processes.lines() {
+            // One that has ended in the meantime needs no place.
+            let _ = fs::write(group.folder.join("cgroup.procs"), pid);
+        }
+    }
+    hierarchies.push(group);
+    Ok(())
+}
+
+/// Whether the kernel has killed something of the groups named `path` for want
+/// of memory.
+pub fn has_killed(path: &str) -> bool {
+    let hierarchies = place::find(path);
+    let legacy = hierarchies.iter().find(|it| it.controls("memory"));
+    let (folder, file) = match legacy {
+        Some(legacy) => (&legacy.folder, "memory.oom_control"),
+        None => match hierarchies.iter().find(|it| it.is_unified()) {
+            Some(unified) => (&unified.folder, "memory.events"),
+            None => return false,
+        },
+    };
+    super::usage::keyed(folder, file, "oom_kill").is_some_and(|count| count > 0)
+}
+
+#[cfg(test)]
+mod tests;
