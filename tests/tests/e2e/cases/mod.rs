@@ -28,6 +28,7 @@ mod named_volumes;
 mod options;
 
 mod bulk;
+mod changes;
 mod conflicts;
 mod kills;
 mod leaks;
@@ -71,6 +72,7 @@ pub(crate) fn all() -> Vec<Case> {
         options::all(),
         named_volumes::all(),
         files::all(),
+        changes::all(),
         stats::all(),
         imagestore::all(),
         registries::all(),
