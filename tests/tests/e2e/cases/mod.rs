@@ -30,6 +30,8 @@ mod options;
 mod bulk;
 mod changes;
 mod conflicts;
+mod guidance;
+mod init;
 mod kills;
 mod leaks;
 
@@ -68,8 +70,10 @@ pub(crate) fn all() -> Vec<Case> {
         life::all(),
         places::all(),
         listing::all(),
+        guidance::all(),
         leftovers::all(),
         options::all(),
+        init::all(),
         named_volumes::all(),
         files::all(),
         changes::all(),
