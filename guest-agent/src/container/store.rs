@@ -175,11 +175,9 @@ impl ContainerStore {
         if record.name == name {
             return Ok(());
         }
-        let mut reserved = self.reserve_once(name, &record.id)?;
-        if !reserved && self.free_stale(name)? {
-            reserved = self.reserve_once(name, &record.id)?;
-        }
-        if !reserved {
+        let is_free = self.reserve_once(name, &record.id)?
+            || self.free_stale(name)? && self.reserve_once(name, &record.id)?;
+        if !is_free {
             return Err(StoreError::NameTaken(name.to_owned()));
         }
         let old = std::mem::replace(&mut record.name, name.to_owned());

@@ -25,14 +25,17 @@ pub async fn spawn(dir: &ContainerDir, lock: &File, start: &ShimStart) -> io::Re
         .create(true)
         .open(dir.shim_log())?;
     let executable = executable::read_only_self()?;
-    // Dropping the child leaves it running; the runtime reaps it when it ends.
-    Command::new(executable.path())
+    let mut shim = Command::new(executable.path())
         .arg0(ARGV0)
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::from(complaints))
         .spawn()?;
+    // It lives on if this process ends first. Otherwise it is reaped by its
+    // descriptor: the runtime would reap it on SIGCHLD, which a guest's agent
+    // does not get if its parent had that blocked.
+    tokio::spawn(async move { shim.wait().await });
     send_lock(&ours, lock)?;
     ours.set_nonblocking(true)?;
     let mut transport = Transport::new(UnixStream::from_std(ours)?);

@@ -217,6 +217,12 @@ fn shims_killed_at_any_moment_end_their_containers(world: &World) -> Result<()> 
             told.complaint("no word of why")
         );
         died_running += u32::from(told.is_success());
+        if told.stderr_text().contains("container's shim") {
+            // It had not even heard what to do, so there is no container.
+            let inspect = own.isolazi(["inspect", &name]).output()?;
+            inspect.fails_with(1, "no such container")?;
+            continue;
+        }
         recorded_and_gone(&own, &name)?;
     }
     ensure!(
@@ -230,15 +236,27 @@ fn shims_killed_at_any_moment_end_their_containers(world: &World) -> Result<()> 
 fn shims(world: &World) -> HashSet<String> {
     let root = world.root();
     let is_ours = |process: &String| {
-        let process = Path::new("/proc").join(process);
-        fs::read(process.join("cmdline")).is_ok_and(|it| it.starts_with(b"isolazi-shim"))
-            && fs::read_link(process.join("fd/2")).is_ok_and(|log| log.starts_with(&root))
+        let log = fs::read_link(format!("/proc/{process}/fd/2"));
+        // Until it executes its program, a container's first process looks like its shim.
+        is_called_shim(process)
+            && log.is_ok_and(|log| log.starts_with(&root))
+            && parent(process).is_some_and(|parent| !is_called_shim(&parent))
     };
     let processes = names(Path::new("/proc")).into_iter();
     processes
         .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
         .filter(is_ours)
         .collect()
+}
+
+fn is_called_shim(process: &str) -> bool {
+    fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|it| it.starts_with(b"isolazi-shim"))
+}
+
+fn parent(process: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    Some(parent.trim().to_owned())
 }
 
 fn recorded_and_gone(world: &World, name: &str) -> Result<()> {

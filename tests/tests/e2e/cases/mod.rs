@@ -33,7 +33,10 @@ mod named_volumes;
 mod options;
 
 mod bulk;
+mod changes;
 mod conflicts;
+mod guidance;
+mod init;
 mod kills;
 mod leaks;
 
@@ -74,10 +77,13 @@ pub(crate) fn all() -> Vec<Case> {
         life::all(),
         places::all(),
         listing::all(),
+        guidance::all(),
         leftovers::all(),
         options::all(),
+        init::all(),
         named_volumes::all(),
         files::all(),
+        changes::all(),
         stats::all(),
         imagestore::all(),
         registries::all(),

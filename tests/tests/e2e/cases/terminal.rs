@@ -203,8 +203,10 @@ fn a_killed_shim_gives_the_terminal_back(world: &World) -> Result<()> {
     complains(&session)
 }
 
-/// Says why it ended, in one line of its own.
+/// Says why it ended, last of all.
 fn complains(session: &Session) -> Result<()> {
+    // The harness's own reader may be a moment behind.
+    session.wait_for("isolazi: ")?;
     let shown = session.shown();
     let last = shown.trim_end().lines().last().unwrap_or_default();
     // The cursor may stand behind a prompt.
