@@ -205,11 +205,25 @@ impl Engine {
     ) -> Result<Reply, WireError> {
         let dir = self.containers.find(container)?;
         let timeout = timeout.unwrap_or_else(|| stop_timeout(&dir));
+        let request = ShimRequest::Stop {
+            timeout,
+            by_user: true,
+            for_removal: false,
+        };
+        Self::end(container, &dir, &request).await
+    }
+
+    /// Repeats a request to stop until there is nothing to stop any more.
+    async fn end(
+        container: &str,
+        dir: &ContainerDir,
+        request: &ShimRequest,
+    ) -> Result<Reply, WireError> {
         for _ in 0..ATTEMPTS {
             if !dir.is_alive() {
                 return Ok(Reply::Done);
             }
-            if ask_to_stop(&dir, timeout, true).await {
+            if ask_to_stop(dir, request).await {
                 return Ok(Reply::Done);
             }
             // The shim is starting or ending, and has no open door.
@@ -227,7 +241,12 @@ impl Engine {
         let dir = self.containers.find(container)?;
         let record = dir.record().ok();
         if force && dir.is_alive() {
-            self.stop(container, Some(0)).await?;
+            let request = ShimRequest::Stop {
+                timeout: 0,
+                by_user: true,
+                for_removal: true,
+            };
+            Self::end(container, &dir, &request).await?;
         }
         // With --rm the shim has removed it by now.
         if dir.path().exists() {
@@ -263,13 +282,18 @@ impl Engine {
 
     /// Stops every running container, all at once.
     pub(super) async fn stop_all(&self, timeout: u32) {
+        let request = move || ShimRequest::Stop {
+            timeout,
+            by_user: false,
+            for_removal: false,
+        };
         let stops: Vec<_> = self
             .containers
             .list(true)
             .into_iter()
             .filter(|container| container.state.is_active())
             .filter_map(|container| self.containers.find(container.id.as_str()).ok())
-            .map(|dir| tokio::spawn(async move { ask_to_stop(&dir, timeout, false).await }))
+            .map(|dir| tokio::spawn(async move { ask_to_stop(&dir, &request()).await }))
             .collect();
         for stop in stops {
             // One that fails is ended with the guest.
@@ -303,9 +327,8 @@ fn stop_timeout(dir: &ContainerDir) -> u32 {
 }
 
 /// Whether the shim was reached and confirmed the container's end.
-async fn ask_to_stop(dir: &ContainerDir, timeout: u32, by_user: bool) -> bool {
-    let request = ShimRequest::Stop { timeout, by_user };
-    let Ok(stream) = shim::connect(dir, &request).await else {
+async fn ask_to_stop(dir: &ContainerDir, request: &ShimRequest) -> bool {
+    let Ok(stream) = shim::connect(dir, request).await else {
         return false;
     };
     let answer = Transport::new(stream)

@@ -71,7 +71,16 @@ async fn serve(shim: Rc<Shim>, mut caller: Caller) {
             }
             Ok(Reply::Done)
         }
-        ShimRequest::Stop { timeout, by_user } => stop(&shim, timeout, by_user).await,
+        ShimRequest::Stop {
+            timeout,
+            by_user,
+            for_removal,
+        } => {
+            if !for_removal {
+                shim.stop_is_asked();
+            }
+            stop(&shim, timeout, by_user).await
+        }
         ShimRequest::Signal { number } => signal(&shim, number),
         ShimRequest::Freeze { frozen } => shim.freeze(frozen),
         ShimRequest::Restart { policy } => {
@@ -163,7 +172,6 @@ async fn stop(shim: &Shim, timeout: u32, by_user: bool) -> Result<Reply, WireErr
         StoppedBy::Engine
     };
     shim.stop_for_good(by);
-    shim.stop_is_asked();
     if let Some(process) = shim.process() {
         let grace = Duration::from_secs(timeout.into());
         if timeout > 0 {

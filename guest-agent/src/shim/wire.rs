@@ -46,6 +46,8 @@ pub enum ShimRequest {
         timeout: u32,
         /// It was a user's wish, and not that the machine goes down.
         by_user: bool,
+        /// It is removed afterwards; that it was stopped is not worth telling.
+        for_removal: bool,
     },
     /// Go on as an attach session with the first process.
     Attach,

@@ -25,6 +25,10 @@ pub(super) fn all() -> Vec<Case> {
         ],
         VmOnly: [
             following_events_starts_no_machine,
+            events_of_both_places_are_one_stream,
+        ],
+        VmAlone: [
+            following_events_goes_on_while_the_machine_comes_and_goes,
         ],
     }
 }
@@ -371,5 +375,56 @@ fn following_events_starts_no_machine(world: &World) -> Result<()> {
     status.stdout_has("stopped")?;
     events.signal(Signal::INT)?;
     events.wait()?.success()?.stdout_is("")?;
+    Ok(())
+}
+
+fn events_of_both_places_are_one_stream(world: &World) -> Result<()> {
+    let there = world.start(&[], &["sleep", "1000"])?;
+    let here = world.container();
+    let run = world.bare(["run", "-d", "--name", here.name(), &world.busybox()]);
+    run.args(["sleep", "1000"]).output()?.success()?;
+    for name in [there.name(), here.name()] {
+        let rm = world.bare(["rm", "-f", name]).output()?;
+        rm.success()?;
+    }
+    let filters = [there.name(), here.name()].map(|name| format!("container={name}"));
+    let form = "{{.Actor.Attributes.name}} {{.Action}}";
+    let events = world.bare(["events", "--since", "1h", "--until", "0s", "--format", form]);
+    let events = events.args(filters.iter().flat_map(|it| ["--filter", it]));
+    let told = events.output()?.success()?.stdout_text();
+    let of = |name: &str| -> Vec<String> {
+        let lines = told.lines().filter_map(|line| line.split_once(' '));
+        let own = lines.filter(|(of, _)| *of == name);
+        own.map(|(_, action)| action.to_owned()).collect()
+    };
+    let all = ["create", "start", "kill", "die", "destroy"].map(str::to_owned);
+    same("there", &of(there.name()), &all.to_vec())?;
+    same("here", &of(here.name()), &all.to_vec())
+}
+
+fn following_events_goes_on_while_the_machine_comes_and_goes(world: &World) -> Result<()> {
+    let stop = || -> Result<()> {
+        let stop = world.bare(["vm", "stop"]).timeout(world.patience(60));
+        stop.output()?.success()?;
+        Ok(())
+    };
+    stop()?;
+    let mut events = world
+        .bare(["events", "--filter", "event=start"])
+        .timeout(world.patience(120))
+        .hold_stdin()
+        .spawn()?;
+    for _ in 0..2 {
+        let container = world.start(&[], &["sleep", "1000"])?;
+        events.wait_for(&format!("name={})", container.name()))?;
+        drop(container);
+        stop()?;
+        // Time to do what it must not.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        let status = world.bare(["vm", "status"]).output()?.success()?;
+        status.stdout_has("stopped")?;
+    }
+    events.signal(Signal::INT)?;
+    events.wait()?.success()?.stderr_is("")?;
     Ok(())
 }
