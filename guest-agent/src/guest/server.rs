@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use isolazi_protocol::AGENT_VSOCK_PORT;
+use nix::sys::signal::SigSet;
 
 use super::config::BootConfig;
 use super::error::{GuestError, one_line};
@@ -20,6 +21,10 @@ const READY_LINE: &str = "isolazi: ready";
 /// Serves until this process is killed. PID 1 writes the boot config to its
 /// standard input.
 pub fn run() -> ExitCode {
+    // PID 1 blocks the signals that it reads, and its children inherit that.
+    if let Err(errno) = SigSet::all().thread_unblock() {
+        eprintln!("isolazi: cannot unblock signals: {errno}");
+    }
     let result = BootConfig::from_reader(io::stdin()).and_then(|config| {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
