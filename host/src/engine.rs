@@ -30,6 +30,12 @@ impl EngineError {
             _ => None,
         }
     }
+
+    /// Whether what was asked about has been removed meanwhile.
+    pub fn is_gone(&self) -> bool {
+        let refusal = self.refusal();
+        refusal.is_some_and(|refusal| refusal.code == isolazi_protocol::ErrorCode::NotFound)
+    }
 }
 
 /// An agent on some machine.

@@ -1,16 +1,17 @@
-//! Containers that come back when their machine has booted: `--restart always`
-//! and `unless-stopped`.
+//! What a boot of their machine means for containers: those with `--restart
+//! always` and `unless-stopped` come back, and those with `--rm` that the end of
+//! the machine took by surprise go now.
 //!
 //! A virtual machine's supervisor sees to that after every boot. This host's
 //! own kernel has no daemon of ours that would notice a boot, so the first
 //! command after one does.
 
-use isolazi_protocol::{BindSource, ContainerDetail, Reply, Request};
+use isolazi_protocol::{BindSource, ContainerDetail, ContainerState, Reply, Request};
 
 use crate::connection::ConversationError;
 use crate::engine::{Engine, EngineError};
 
-/// Starts all containers whose policy says so, and says which could not be.
+/// Starts and removes what is to be; returns what went wrong, in lines.
 ///
 /// # Errors
 /// Where the engine cannot be asked which containers there are.
@@ -29,7 +30,7 @@ pub async fn revive(engine: &Engine) -> Result<Vec<String>, EngineError> {
         }
         if let Err(error) = revive_one(engine, container.id.as_str()).await {
             let error = anyhow::Error::from(error);
-            failures.push(format!("cannot start {} again: {error:#}", container.name));
+            failures.push(format!("after the boot, {}: {error:#}", container.name));
         }
     }
     Ok(failures)
@@ -45,6 +46,17 @@ async fn revive_one(engine: &Engine, id: &str) -> Result<(), EngineError> {
     if detail.spec.restart.brings_back(&detail.state) {
         let start = start_request(engine, &detail, false).await?;
         engine.ask(&start).await?;
+    } else if detail.spec.auto_remove && detail.state != ContainerState::Created {
+        let remove = Request::Remove {
+            container: id.to_owned(),
+            force: false,
+            volumes: true,
+        };
+        match engine.ask(&remove).await {
+            // By itself, as one that has just ended does.
+            Err(error) if error.is_gone() => {}
+            outcome => drop(outcome?),
+        }
     }
     Ok(())
 }

@@ -132,7 +132,10 @@ pub fn ensure_nothing_half_made(root: &Path) -> Result<()> {
         ("containers", &[".names"][..]),
         ("containers/.names", &[]),
         ("layers", &["sha256", ".lock", ".use"]),
-        ("images", &["blobs", "manifests"]),
+        (
+            "images",
+            &["blobs", "manifests", "events.log", "events.log.1"],
+        ),
         ("images/blobs", &["sha256", ".partial"]),
         ("images/blobs/.partial", &[]),
     ] {

@@ -94,7 +94,12 @@ impl ContainerDir {
         Ok(lock)
     }
 
-    /// The same of a folder that is no container yet, or no longer one.
+    /// The same of what is left of a container, or never became one.
+    pub(crate) fn lock_remains(&self) -> io::Result<Option<File>> {
+        self.try_lock(OpenOptions::new().write(true))
+    }
+
+    /// The same of a folder that is no container yet; it gets a lock.
     pub(crate) fn lock_folder(&self) -> io::Result<Option<File>> {
         self.try_lock(OpenOptions::new().create(true).truncate(false).write(true))
     }

@@ -18,6 +18,8 @@ use crate::refusal::Refusal;
 use crate::rootfs::usage;
 use crate::sys::fs as fs_at;
 
+/// What is left of a container that is being removed has its id behind this.
+const REMAINS: &str = ".removed-";
 /// Folder of the name links, out of the way of the ids.
 const NAMES: &str = ".names";
 /// A folder that is younger may still be in the making.
@@ -259,23 +261,19 @@ impl ContainerStore {
     /// Deletes a container's folder and gives its name back. Its lock must be
     /// held by the caller.
     pub fn delete(&self, dir: &ContainerDir) -> Result<(), StoreError> {
-        if let Ok(record) = dir.record()
+        let record = dir.record();
+        // In one step it is no container any more, whatever happens to the rest.
+        let id = dir.path().file_name().unwrap_or_default();
+        let remains = self.root.join(format!("{REMAINS}{}", id.display()));
+        fs::rename(dir.path(), &remains).map_err(StoreError::io("remove", dir.path()))?;
+        if let Ok(record) = record
             && let link = self.root.join(NAMES).join(&record.name)
             && fs::read_link(&link).is_ok_and(|target| target.as_os_str() == record.id.as_str())
         {
             fs::remove_file(&link).map_err(StoreError::io("remove", &link))?;
         }
-        // Without config.json the folder no longer is a container, whatever
-        // happens to the rest.
-        let config = dir.path().join("config.json");
-        match fs::remove_file(&config) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::io("remove", &config)(error));
-            }
-            _ => {}
-        }
         // The lock goes last: as long as there is anything to sweep away, it is there.
-        for entry in fs::read_dir(dir.path()).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(&remains).into_iter().flatten().flatten() {
             let path = entry.path();
             let removed = match entry.file_type() {
                 Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
@@ -284,7 +282,7 @@ impl ContainerStore {
             };
             removed.map_err(StoreError::io("remove", &path))?;
         }
-        fs::remove_dir_all(dir.path()).map_err(StoreError::io("remove", dir.path()))
+        fs::remove_dir_all(&remains).map_err(StoreError::io("remove", &remains))
     }
 
     /// Removes what interrupted work has left: folders that never became
@@ -294,27 +292,26 @@ impl ContainerStore {
             return;
         };
         for entry in entries.flatten() {
-            let is_id = entry
-                .file_name()
-                .to_str()
-                .is_some_and(|name| name.parse::<ContainerId>().is_ok());
-            let dir = ContainerDir::new(entry.path());
+            let name = entry.file_name();
+            let name = name.to_str().unwrap_or_default();
             // A younger one may be about to be locked by its maker.
-            let is_old = entry
-                .metadata()
-                .and_then(|it| it.modified())
-                .is_ok_and(|then| then.elapsed().is_ok_and(|age| age > MAKING));
-            if !is_id || !is_old || dir.path().join("config.json").exists() {
+            let is_old = || {
+                let changed = entry.metadata().and_then(|it| it.modified());
+                changed.is_ok_and(|then| then.elapsed().is_ok_and(|age| age > MAKING))
+            };
+            let is_container = || entry.path().join("config.json").exists();
+            let is_half_made = name.parse::<ContainerId>().is_ok() && !is_container() && is_old();
+            let is_remains = name.starts_with(REMAINS);
+            if !is_remains && !is_half_made {
                 continue;
             }
             // Without a lock it is empty, or somebody is just about to say so.
-            let _ = fs::remove_dir(dir.path());
-            if dir.path().join("lock").exists()
-                && let Ok(Some(_lock)) = dir.lock_folder()
-                && !dir.path().join("config.json").exists()
+            let _ = fs::remove_dir(entry.path());
+            if let Ok(Some(_lock)) = ContainerDir::new(entry.path()).lock_remains()
+                && (is_remains || !is_container())
             {
                 // Tried again at the next start where it fails.
-                let _ = fs::remove_dir_all(dir.path());
+                let _ = fs::remove_dir_all(entry.path());
             }
         }
         self.sweep_names();
@@ -647,6 +644,21 @@ mod tests {
             store.sweep();
             assert!(!path.exists(), "with a lock: {lock}");
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_container_is_swept_away() {
+        let (_folder, store) = store();
+        let new = create(&store, Some("gone")).unwrap();
+        let remains = store.root.join(format!("{REMAINS}{}", new.record.id));
+        fs::rename(new.dir.path(), &remains).unwrap();
+        store.sweep();
+        assert!(remains.exists(), "somebody is at it");
+        assert!(store.list(true).is_empty());
+        drop(new.lock);
+        store.sweep();
+        assert!(!remains.exists());
+        create(&store, Some("gone")).unwrap();
     }
 
     #[test]

@@ -8,10 +8,10 @@
 //! and the agent keeps them.
 
 use anyhow::{Result, bail};
-use isolazi_protocol::{Digest, ErrorCode, Isolation, LayerUsage, Reply, Request};
+use isolazi_protocol::{Digest, Isolation, LayerUsage, Reply, Request};
 
 use crate::commands::{Context, is_possible, places};
-use crate::engine::{Engine, EngineError};
+use crate::engine::Engine;
 use crate::image::{Image, ImageStore, Use};
 use crate::machine::qemu::Qemu;
 use crate::output;
@@ -54,13 +54,6 @@ pub(super) async fn uses(engines: &[Engine]) -> Result<Vec<Use>> {
         }));
     }
     Ok(uses)
-}
-
-/// Whether what was asked about has been removed meanwhile.
-pub(super) fn is_gone(error: &EngineError) -> bool {
-    error
-        .refusal()
-        .is_some_and(|refusal| refusal.code == ErrorCode::NotFound)
 }
 
 /// Has the engines drop the unpacked layers that no image of the store and no

@@ -5,7 +5,7 @@ use isolazi_protocol::{Reply, Request};
 use serde_json::Value;
 
 use crate::cli::{InspectArgs, InspectKind};
-use crate::commands::{Context, FAILURE, engines};
+use crate::commands::{Context, FAILURE};
 use crate::image::ImageError;
 use crate::inspect;
 use crate::output;
@@ -67,7 +67,7 @@ async fn container(
     match engine.ask(&request).await {
         Ok(Reply::Container(detail)) => Ok(Some(inspect::container(&detail, engine.isolation()))),
         Ok(_) => bail!("the agent did not describe container {name}"),
-        Err(error) if kind.is_none() && engines::is_gone(&error) => Ok(None),
+        Err(error) if kind.is_none() && error.is_gone() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

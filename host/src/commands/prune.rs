@@ -115,7 +115,7 @@ async fn remove(engine: &Engine, container: &str) -> Result<bool> {
     };
     match engine.ask(&request).await {
         Ok(_) => Ok(true),
-        Err(error) if engines::is_gone(&error) || is_busy(&error) => Ok(false),
+        Err(error) if error.is_gone() || is_busy(&error) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -98,7 +98,7 @@ struct Supervisor {
 }
 
 /// What cannot be started again is told in the log.
-async fn revive_containers(paths: Paths) {
+async fn revive_containers(paths: Paths, ready: Ready) {
     let revived = match Qemu::new(&paths) {
         Ok(machine) => revive(&Engine::new(Arc::new(machine))).await,
         Err(error) => Err(error.into()),
@@ -108,6 +108,20 @@ async fn revive_containers(paths: Paths) {
             .iter()
             .for_each(|line| crate::output::failure(line)),
         Err(error) => crate::output::failure(&format!("{:#}", anyhow::Error::from(error))),
+    }
+    note_containers(&paths.machine(), &ready).await;
+}
+
+/// Leaves a list of the machine's containers for those who do not ask it.
+async fn note_containers(folder: &Path, ready: &Ready) {
+    let everything = Request::List {
+        all: true,
+        size: false,
+    };
+    if let Ok(Reply::Containers(all)) = ask_agent(ready, &everything).await
+        && let Err(error) = known::write(folder, all)
+    {
+        crate::output::failure(&format!("{:#}", anyhow::Error::from(error)));
     }
 }
 
@@ -161,7 +175,7 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
             supervisor.machine.replace(Some(booted));
             supervisor.phase.send_replace(Phase::Running(ready.clone()));
             supervisor.last_use.set(Instant::now());
-            let reviving = is_new.then(|| spawn_local(revive_containers(paths)));
+            let reviving = is_new.then(|| spawn_local(revive_containers(paths, ready.clone())));
             supervisor.keep_running(&ready, idle_stop).await;
             if let Some(reviving) = reviving {
                 reviving.abort();
@@ -286,17 +300,9 @@ impl Supervisor {
 
     /// Asks the agent; where it does not listen, the power is cut later.
     async fn shut_guest_down(&self, ready: &Ready) {
-        let everything = Request::List {
-            all: true,
-            size: false,
-        };
         let asked = async {
             // For those who ask while the machine is down.
-            if let Ok(Reply::Containers(all)) = ask_agent(ready, &everything).await
-                && let Err(error) = known::write(&self.folder, all)
-            {
-                crate::output::failure(&format!("{:#}", anyhow::Error::from(error)));
-            }
+            note_containers(&self.folder, ready).await;
             ask_agent(ready, &Request::Shutdown).await
         };
         let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, asked).await;

@@ -246,7 +246,7 @@ fn words_that_are_no_image(world: &World) -> Result<()> {
             "nothing-of-this-name",
             "../etc/passwd",
             "a\x1b[2Jb",
-            "sha256:00",
+            "sha256:0000000000000000",
         ] {
             let output = world.isolazi([command, word]).output()?;
             output.fails_with(1, "no such")?;

@@ -446,6 +446,7 @@ fn a_boot_brings_back_what_is_to_come_back(world: &World) -> Result<()> {
     let (always, unless, never) = (start("always")?, start("unless-stopped")?, start("no")?);
     let stopped = start("unless-stopped")?;
     done(world, &["stop", "-t", "0", stopped.name()])?;
+    let passing = world.start(&["--rm"], &["sleep", "1000"])?;
     let vm = |verb: &str| world.bare(["vm", verb]).output()?.success();
     vm("stop")?;
     vm("start")?;
@@ -453,5 +454,7 @@ fn a_boot_brings_back_what_is_to_come_back(world: &World) -> Result<()> {
     unless.wait_status("running")?;
     never.wait_status("exited")?;
     stopped.wait_status("exited")?;
-    Ok(())
+    eventually(world.patience(10), "--rm is kept", || {
+        Ok((!passing.is_listed()?).then_some(()))
+    })
 }
