@@ -2,10 +2,13 @@
 //! request at a time, and a place for layers to go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
-use isolazi_protocol::{Compression, Digest, Isolation, MAX_DATA_BYTES, Reply, Request, StreamId};
+use isolazi_protocol::{
+    Compression, Digest, Isolation, MAX_DATA_BYTES, Reply, Request, StreamId, TransportError,
+};
 
 use crate::connection::{Conversation, ConversationError, Incoming, Listener, Speaker};
 use crate::image::{LayerSink, LayerWriter, SinkError};
@@ -38,6 +41,12 @@ impl EngineError {
     }
 }
 
+/// How often an agent is greeted that hangs up without a word: its machine has
+/// just died, or it is just being restarted. Before its greeting an agent does
+/// nothing, so nothing is done twice.
+const GREETINGS: usize = 20;
+const GREETING_PAUSE: Duration = Duration::from_millis(50);
+
 /// An agent on some machine.
 #[derive(Clone)]
 pub struct Engine {
@@ -68,6 +77,17 @@ impl Engine {
 
     /// Makes a request and returns the conversation about it.
     pub async fn open(&self, request: &Request) -> Result<Conversation, EngineError> {
+        for _ in 1..GREETINGS {
+            let dialed = self.machine.dial().await?;
+            match Conversation::open(dialed, request).await {
+                Err(ConversationError::Transport(
+                    TransportError::Closed | TransportError::Io(_),
+                )) => {
+                    tokio::time::sleep(GREETING_PAUSE).await;
+                }
+                opened => return Ok(opened?),
+            }
+        }
         let dialed = self.machine.dial().await?;
         Ok(Conversation::open(dialed, request).await?)
     }

@@ -266,11 +266,13 @@ impl ContainerStore {
         let id = dir.path().file_name().unwrap_or_default();
         let remains = self.root.join(format!("{REMAINS}{}", id.display()));
         fs::rename(dir.path(), &remains).map_err(StoreError::io("remove", dir.path()))?;
-        if let Ok(record) = record
-            && let link = self.root.join(NAMES).join(&record.name)
-            && fs::read_link(&link).is_ok_and(|target| target.as_os_str() == record.id.as_str())
-        {
-            fs::remove_file(&link).map_err(StoreError::io("remove", &link))?;
+        if let Ok(record) = record {
+            let _lock = self.lock_names()?;
+            let link = self.root.join(NAMES).join(&record.name);
+            // Somebody else may have it by now, or have swept it away.
+            if fs::read_link(&link).is_ok_and(|target| target.as_os_str() == record.id.as_str()) {
+                fs::remove_file(&link).map_err(StoreError::io("remove", &link))?;
+            }
         }
         // The lock goes last: as long as there is anything to sweep away, it is there.
         for entry in fs::read_dir(&remains).into_iter().flatten().flatten() {

@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 
 use crate::cgroup;
 use crate::container::lifecycle::{Action, Verdict, judge};
-use crate::container::{ContainerDir, plan};
+use crate::container::{ContainerDir, StoreError, plan};
 use crate::events;
 use crate::server::{Engine, container_error, io_error};
 use crate::shim::{self, ShimRequest};
@@ -240,20 +240,32 @@ impl Engine {
     ) -> Result<Reply, WireError> {
         let dir = self.containers.find(container)?;
         let record = dir.record().ok();
-        if force && dir.is_alive() {
-            let request = ShimRequest::Stop {
-                timeout: 0,
-                by_user: true,
-                for_removal: true,
-            };
-            Self::end(container, &dir, &request).await?;
-        }
-        // With --rm the shim has removed it by now.
-        if dir.path().exists() {
+        for attempt in 1.. {
+            if force && dir.is_alive() {
+                let request = ShimRequest::Stop {
+                    timeout: 0,
+                    by_user: true,
+                    for_removal: true,
+                };
+                Self::end(container, &dir, &request).await?;
+            }
+            // With --rm the shim has removed it by now.
+            if !dir.path().exists() {
+                break;
+            }
             self.settled(container, &dir).await?;
-            self.containers.remove(&dir)?;
-            if let Some(record) = &record {
-                events::of(record, &dir, "destroy", &[]);
+            match self.containers.remove(&dir) {
+                // Somebody has just started it again.
+                Err(StoreError::Running(_)) if force && attempt < ATTEMPTS => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                removed => {
+                    removed?;
+                    if let Some(record) = &record {
+                        events::of(record, &dir, "destroy", &[]);
+                    }
+                    break;
+                }
             }
         }
         if let Some(record) = record.filter(|_| volumes) {

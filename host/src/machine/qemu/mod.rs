@@ -54,6 +54,8 @@ use wire::{Answer, Ask};
 /// How long a supervisor may take to open its socket.
 const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(5);
+/// A supervisor knows of its machine's end well within this.
+const DEATH_NOTICE: Duration = Duration::from_millis(100);
 /// How long an agent may take to start anew, and how often that is looked at.
 /// The first look comes after the old one has ended.
 const AGENT_PATIENCE: Duration = Duration::from_secs(30);
@@ -254,7 +256,14 @@ impl Machine for Qemu {
     fn dial(&self) -> BoxFuture<'_, Result<Dialed, MachineError>> {
         async move {
             let ready = self.start().await?;
-            dial_guest(&ready).await
+            match dial_guest(&ready).await {
+                Ok(dialed) => Ok(dialed),
+                // The machine has just died; its supervisor sees that in a moment.
+                Err(_) => {
+                    tokio::time::sleep(DEATH_NOTICE).await;
+                    dial_guest(&self.start().await?).await
+                }
+            }
         }
         .boxed()
     }

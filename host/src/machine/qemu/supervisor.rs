@@ -177,6 +177,8 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
             supervisor.last_use.set(Instant::now());
             let reviving = is_new.then(|| spawn_local(revive_containers(paths, ready.clone())));
             supervisor.keep_running(&ready, idle_stop).await;
+            // From here on whoever wants the machine waits for the next one.
+            supervisor.phase.send_replace(Phase::Stopping);
             if let Some(reviving) = reviving {
                 reviving.abort();
             }
@@ -272,7 +274,6 @@ impl Supervisor {
             () = self.stop.notified() => {}
             () = self.grow_idle(ready, idle_stop) => {}
         }
-        // From here on whoever wants the machine waits for the next one.
         self.phase.send_replace(Phase::Stopping);
         self.shut_guest_down(ready).await;
         let ended = tokio::time::timeout(SHUTDOWN_PATIENCE, qemu.ended()).await;
