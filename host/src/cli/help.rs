@@ -224,7 +224,7 @@ mod tests {
             ),
             (
                 &["vm", "strat"],
-                "unrecognized subcommand 'strat'; some similar subcommands exist: 'status', 'start'; see isolazi help vm",
+                "unrecognized subcommand 'strat'; some similar subcommands exist: 'status', 'restart', 'start'; see isolazi help vm",
             ),
         ] {
             assert_eq!(complaint_of(words).as_deref(), Some(said));
