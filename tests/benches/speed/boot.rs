@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use isolazi_image_builder::cpio::Archive;
-use isolazi_tests::command::eventually;
+use isolazi_tests::command::{eventually, tool};
 use isolazi_tests::surroundings::{program, vm_lacks};
 use isolazi_tests::{Mode, World, fixture};
 
@@ -92,10 +92,15 @@ impl Peer {
         fs::write(&initrd, archive.finish())?;
         // Everything else that QEMU is given is in the machine's folder.
         let machine = world.root().join("machine").display().to_string();
-        fs::copy(
-            world.root().join("machine/data.img"),
-            folder.join("data.img"),
-        )?;
+        // With its holes, which are most of it.
+        let disk = world.root().join("machine/data.img");
+        let copy = folder.join("data.img");
+        let arguments = [
+            "--sparse=always".as_ref(),
+            disk.as_os_str(),
+            copy.as_os_str(),
+        ];
+        tool("cp", arguments)?;
         fs::create_dir_all(folder.join("run"))?;
         let mut own = Vec::new();
         for word in command_line {
