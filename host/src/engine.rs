@@ -77,19 +77,19 @@ impl Engine {
 
     /// Makes a request and returns the conversation about it.
     pub async fn open(&self, request: &Request) -> Result<Conversation, EngineError> {
-        for _ in 1..GREETINGS {
+        let mut greetings = 1;
+        loop {
             let dialed = self.machine.dial().await?;
             match Conversation::open(dialed, request).await {
                 Err(ConversationError::Transport(
                     TransportError::Closed | TransportError::Io(_),
-                )) => {
+                )) if greetings < GREETINGS => {
+                    greetings += 1;
                     tokio::time::sleep(GREETING_PAUSE).await;
                 }
                 opened => return Ok(opened?),
             }
         }
-        let dialed = self.machine.dial().await?;
-        Ok(Conversation::open(dialed, request).await?)
     }
 
     /// Makes a request whose reply is all that matters.

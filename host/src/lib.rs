@@ -16,6 +16,7 @@ pub mod connection;
 pub mod copy;
 pub mod detach;
 pub mod engine;
+mod files;
 pub mod image;
 pub mod inspect;
 pub mod machine;

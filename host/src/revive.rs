@@ -94,8 +94,9 @@ pub use host::is_first_since_boot;
 #[cfg(target_os = "linux")]
 mod host {
     use std::fs;
-    use std::io::Write;
     use std::path::Path;
+
+    use crate::files;
 
     const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
     /// The boot that containers have last been started for.
@@ -111,15 +112,7 @@ mod host {
             return false;
         }
         // A note that cannot be kept would start containers at every command.
-        replace(&note, &now).is_ok() && known.is_some()
-    }
-
-    fn replace(note: &Path, content: &[u8]) -> std::io::Result<()> {
-        let folder = note.parent().unwrap_or(note);
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(content)?;
-        file.persist(note)?;
-        Ok(())
+        files::replace(&note, &now).is_ok() && known.is_some()
     }
 
     #[cfg(test)]

@@ -82,7 +82,7 @@ async fn rm(engine: &Engine, args: &VolumeRmArgs) -> Result<u8> {
         match engine.ask(&request).await {
             Ok(_) => output::result(printable(name)),
             Err(error) => {
-                output::failure(&format!("{:#}", anyhow::Error::from(error)));
+                output::error(error);
                 status = FAILURE;
             }
         }

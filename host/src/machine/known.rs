@@ -2,13 +2,14 @@
 //! a list in a file, left by whoever asked last.
 
 use std::fs;
-use std::io::Write;
+use std::io;
 use std::path::Path;
 
 use isolazi_protocol::{ContainerState, ContainerSummary};
 use serde::{Deserialize, Serialize};
 
 use super::MachineError;
+use crate::files;
 
 const FILE: &str = "containers.json";
 /// Exit status of what a machine takes along when it goes.
@@ -53,14 +54,10 @@ pub fn read_stopped(folder: &Path) -> Vec<ContainerSummary> {
 /// Replaces the list.
 pub fn write(folder: &Path, containers: Vec<ContainerSummary>) -> Result<(), MachineError> {
     let path = folder.join(FILE);
-    let replace = || {
-        let text = serde_json::to_vec(&Known { containers })?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(&text)?;
-        file.persist(&path)?;
-        Ok(())
-    };
-    replace().map_err(MachineError::io("write", &path))
+    let text = serde_json::to_vec(&Known { containers });
+    text.map_err(io::Error::from)
+        .and_then(|text| files::replace(&path, &text))
+        .map_err(MachineError::io("write", &path))
 }
 
 /// A container for tests.

@@ -38,6 +38,11 @@ pub fn failure(text: &str) {
     progress(format!("isolazi: {}", printable(text)));
 }
 
+/// Says what went wrong, with its causes, as [`failure`] does.
+pub fn error(error: impl Into<anyhow::Error>) {
+    failure(&format!("{:#}", error.into()));
+}
+
 /// Says what the user should know although it worked.
 pub fn warning(text: &str) {
     progress(format!("isolazi: warning: {}", printable(text)));

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use super::helper;
+use super::record::host_boot;
 
 /// With working virtualization a kernel panics well within this.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
@@ -58,7 +59,7 @@ pub(super) async fn choose(qemu: &Path, kernel: &Path, memory: &Path) -> Acceler
     if device.is_err() {
         return Accelerator::Tcg;
     }
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let boot = host_boot();
     if let Some(known) = recall(&fs::read_to_string(memory).unwrap_or_default(), &boot) {
         return known;
     }

@@ -2,7 +2,7 @@
 //! one that was killed.
 
 use std::fs;
-use std::io::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::accel::Accelerator;
 use super::process::Identity;
 use super::wire::Ready;
+use crate::files;
 use crate::machine::MachineError;
 
 /// One boot of the machine.
@@ -47,15 +48,11 @@ impl Record {
 
     /// Replaces the record at `path`.
     pub(super) fn write(&self, path: &Path) -> Result<(), MachineError> {
-        let replace = || {
-            let folder = path.parent().unwrap_or(path);
-            // For the user alone, as it has the agent's token.
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(&serde_json::to_vec(self)?)?;
-            file.persist(path)?;
-            Ok(())
-        };
-        replace().map_err(MachineError::io("write", path))
+        // For the user alone, as it has the agent's token.
+        let text = serde_json::to_vec(self);
+        text.map_err(io::Error::from)
+            .and_then(|text| files::replace(path, &text))
+            .map_err(MachineError::io("write", path))
     }
 
     /// Everything that runs, QEMU last.

@@ -57,7 +57,7 @@ pub fn run_if_supervisor() -> Option<ExitCode> {
     Some(match run(&root) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            crate::output::failure(&format!("{:#}", anyhow::Error::from(error)));
+            crate::output::error(error);
             ExitCode::FAILURE
         }
     })
@@ -107,7 +107,7 @@ async fn revive_containers(paths: Paths, ready: Ready) {
         Ok(failures) => failures
             .iter()
             .for_each(|line| crate::output::failure(line)),
-        Err(error) => crate::output::failure(&format!("{:#}", anyhow::Error::from(error))),
+        Err(error) => crate::output::error(error),
     }
     note_containers(&paths.machine(), &ready).await;
 }
@@ -121,7 +121,7 @@ async fn note_containers(folder: &Path, ready: &Ready) {
     if let Ok(Reply::Containers(all)) = ask_agent(ready, &everything).await
         && let Err(error) = known::write(folder, all)
     {
-        crate::output::failure(&format!("{:#}", anyhow::Error::from(error)));
+        crate::output::error(error);
     }
 }
 
@@ -224,7 +224,7 @@ fn idle_stop(paths: &Paths) -> Option<Duration> {
     match Config::read(&paths.config()) {
         Ok(config) => config.machine.idle_stop,
         Err(error) => {
-            crate::output::failure(&format!("{:#}", anyhow::Error::from(error)));
+            crate::output::error(error);
             None
         }
     }

@@ -129,7 +129,7 @@ pub fn run_if_vsock_helper() -> Option<ExitCode> {
     Some(match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            crate::output::failure(&format!("{:#}", anyhow::Error::from(failure)));
+            crate::output::error(failure);
             ExitCode::FAILURE
         }
     })
