@@ -1,21 +1,24 @@
 //! What a boot of their machine means for containers: those with `--restart
 //! always` and `unless-stopped` come back, and those with `--rm` that the end of
-//! the machine took by surprise go now.
+//! the machine took by surprise, started or not, go now.
 //!
 //! A virtual machine's supervisor sees to that after every boot. This host's
 //! own kernel has no daemon of ours that would notice a boot, so the first
 //! command after one does.
 
-use isolazi_protocol::{BindSource, ContainerDetail, ContainerState, Reply, Request};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use isolazi_protocol::{BindSource, ContainerDetail, Reply, Request};
 
 use crate::connection::ConversationError;
 use crate::engine::{Engine, EngineError};
 
-/// Starts and removes what is to be; returns what went wrong, in lines.
+/// Starts and removes what is to be, of the containers made before `boot`;
+/// returns what went wrong, in lines.
 ///
 /// # Errors
 /// Where the engine cannot be asked which containers there are.
-pub async fn revive(engine: &Engine) -> Result<Vec<String>, EngineError> {
+pub async fn revive(engine: &Engine, boot: SystemTime) -> Result<Vec<String>, EngineError> {
     let everything = Request::List {
         all: true,
         size: false,
@@ -23,9 +26,11 @@ pub async fn revive(engine: &Engine) -> Result<Vec<String>, EngineError> {
     let Reply::Containers(containers) = engine.ask(&everything).await? else {
         return Err(ConversationError::Unexpected.into());
     };
+    let boot = boot.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut failures = Vec::new();
     for container in containers {
-        if container.state.is_active() {
+        // Whoever has made one since is about to start it.
+        if container.state.is_active() || u128::from(container.created_at) >= boot.as_nanos() {
             continue;
         }
         if let Err(error) = revive_one(engine, container.id.as_str()).await {
@@ -46,7 +51,7 @@ async fn revive_one(engine: &Engine, id: &str) -> Result<(), EngineError> {
     if detail.spec.restart.brings_back(&detail.state) {
         let start = start_request(engine, &detail, false).await?;
         engine.ask(&start).await?;
-    } else if detail.spec.auto_remove && detail.state != ContainerState::Created {
+    } else if detail.spec.auto_remove {
         let remove = Request::Remove {
             container: id.to_owned(),
             force: false,

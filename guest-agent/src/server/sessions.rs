@@ -96,7 +96,11 @@ impl Engine {
             Err(error) => return Ok(Err(error)),
         };
         events::of(&new.record, &new.dir, "create", &[]);
-        tell_created(client, &new).await?;
+        if let Err(gone) = tell_created(client, &new).await {
+            self.discard(&new);
+            events::of(&new.record, &new.dir, "destroy", &[]);
+            return Err(gone);
+        }
         match shim::spawn(&new.dir, &new.lock, &start).await {
             Ok(shim) => Ok(Ok(shim)),
             Err(error) => {

@@ -40,6 +40,8 @@ mod volumes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(target_os = "linux")]
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow};
 use isolazi_protocol::{ErrorCode, Isolation};
@@ -227,10 +229,12 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
 /// The first command since this host has booted starts what is to come back.
 #[cfg(target_os = "linux")]
 async fn revive_after_boot(context: &Context) -> Result<()> {
+    let now = SystemTime::now();
     if context.place == Some(Isolation::Vm) || !revive::is_first_since_boot(context.paths.root()) {
         return Ok(());
     }
-    for failure in revive::revive(&context.engine_in(Isolation::Process)?).await? {
+    let engine = context.engine_in(Isolation::Process)?;
+    for failure in revive::revive(&engine, now).await? {
         output::warning(&failure);
     }
     Ok(())

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use isolazi_protocol::{Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -98,9 +98,9 @@ struct Supervisor {
 }
 
 /// What cannot be started again is told in the log.
-async fn revive_containers(paths: Paths, ready: Ready) {
+async fn revive_containers(paths: Paths, ready: Ready, boot: SystemTime) {
     let revived = match Qemu::new(&paths) {
-        Ok(machine) => revive(&Engine::new(Arc::new(machine))).await,
+        Ok(machine) => revive(&Engine::new(Arc::new(machine)), boot).await,
         Err(error) => Err(error.into()),
     };
     match revived {
@@ -129,21 +129,22 @@ async fn note_containers(folder: &Path, ready: &Ready) {
 struct Up {
     booted: Booted,
     ready: Ready,
-    /// It has just been booted.
-    is_new: bool,
+    /// When its boot began, where that was just now.
+    boot: Option<SystemTime>,
 }
 
 /// The machine that an earlier supervisor has left, or else a new one.
 async fn bring_up(paths: &Paths, layout: &Layout) -> Result<Up, MachineError> {
-    let (adopted, is_new) = match boot::adopt(paths, layout).await {
-        Some(adopted) => (adopted, false),
-        None => (boot::boot(paths, layout).await?, true),
+    let now = SystemTime::now();
+    let (adopted, boot) = match boot::adopt(paths, layout).await {
+        Some(adopted) => (adopted, None),
+        None => (boot::boot(paths, layout).await?, Some(now)),
     };
     let (booted, ready) = adopted;
     Ok(Up {
         booted,
         ready,
-        is_new,
+        boot,
     })
 }
 
@@ -170,12 +171,13 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
         Ok(Up {
             booted,
             ready,
-            is_new,
+            boot,
         }) => {
             supervisor.machine.replace(Some(booted));
             supervisor.phase.send_replace(Phase::Running(ready.clone()));
             supervisor.last_use.set(Instant::now());
-            let reviving = is_new.then(|| spawn_local(revive_containers(paths, ready.clone())));
+            let reviving =
+                boot.map(|boot| spawn_local(revive_containers(paths, ready.clone(), boot)));
             supervisor.keep_running(&ready, idle_stop).await;
             // From here on whoever wants the machine waits for the next one.
             supervisor.phase.send_replace(Phase::Stopping);

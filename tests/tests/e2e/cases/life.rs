@@ -447,6 +447,9 @@ fn a_boot_brings_back_what_is_to_come_back(world: &World) -> Result<()> {
     let stopped = start("unless-stopped")?;
     done(world, &["stop", "-t", "0", stopped.name()])?;
     let passing = world.start(&["--rm"], &["sleep", "1000"])?;
+    // As a `run` leaves it that the machine's end has cut short.
+    let begun = world.isolazi(["create", "--rm", "--name", "begun", &world.image("busybox")]);
+    begun.output()?.success()?;
     let vm = |verb: &str| world.bare(["vm", verb]).output()?.success();
     vm("stop")?;
     vm("start")?;
@@ -456,5 +459,9 @@ fn a_boot_brings_back_what_is_to_come_back(world: &World) -> Result<()> {
     stopped.wait_status("exited")?;
     eventually(world.patience(10), "--rm is kept", || {
         Ok((!passing.is_listed()?).then_some(()))
+    })?;
+    eventually(world.patience(10), "begun is kept", || {
+        let listed = world.isolazi(["ps", "-aq", "--filter", "name=begun"]);
+        Ok(listed.output()?.stdout_text().is_empty().then_some(()))
     })
 }

@@ -146,8 +146,17 @@ fn a_machine_whose_vsock_is_lost_ends(world: &World) -> Result<()> {
 }
 
 fn commands_during_a_stop_get_the_next_machine(world: &World) -> Result<()> {
-    world.run(["true"]).output()?.success()?;
+    // Its end takes a while, and its beginning is seen out here.
+    let shared = world.temp()?;
+    let volume = format!("{}:/mnt", shared.path().display());
+    let script =
+        "trap 'touch /mnt/stopping; sleep 1; exit' TERM; echo up; while :; do sleep 0.1; done";
+    let container = world.start(&["-v", &volume], &["sh", "-c", script])?;
+    container.wait_log("up\n")?;
     let stopping = world.bare(["vm", "stop"]).spawn()?;
+    eventually(world.patience(10), "the stop", || {
+        Ok(shared.path().join("stopping").exists().then_some(()))
+    })?;
     let mut running = Vec::new();
     for number in 0..5 {
         let echo = world.run(["echo", &number.to_string()]);
