@@ -42,14 +42,14 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let reference = format!("{}/bench:1", registry.address());
 
     let ours = || {
-        in_fresh_folder(&folder.join("ours"), |place| {
+        in_fresh_folder(&folder, |place| {
             let mut pull = Command::new(&bench.shared.program);
             pull.args(["pull", &reference]).env("ISOLAZI_HOME", place);
             time(&mut pull)
         })
     };
     let podman = || {
-        in_fresh_folder(&folder.join("podman"), |place| {
+        in_fresh_folder(&folder, |place| {
             let mut pull = Command::new("podman");
             pull.arg("--root").arg(place.join("root"));
             pull.arg("--runroot").arg(place.join("run"));
@@ -58,7 +58,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
         })
     };
     let tar = || {
-        in_fresh_folder(&folder.join("tar"), |place| {
+        in_fresh_folder(&folder, |place| {
             let script = "for layer in \"$@\"; do tar xzf \"$layer\" || exit 1; done";
             let mut unpack = Command::new("sh");
             unpack.args(["-c", script, "sh"]).current_dir(place);
@@ -74,18 +74,21 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     ])
 }
 
-/// Runs `work` in an empty folder, with nothing left to be written by others,
-/// and removes the folder.
-fn in_fresh_folder<T>(place: &Path, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-    fs::create_dir_all(place)?;
+/// Runs `work` in a folder of its own, with nothing left to be written by others.
+///
+/// The folder stays for now: ext4 does not use an inode again for minutes
+/// (`recently_deleted` in the kernel's fs/ext4/ialloc.c), and goes through all of
+/// those for every file it makes, so what follows a removal of many files is slow.
+fn in_fresh_folder<T>(folder: &Path, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let place = tempfile::Builder::new().prefix("run-").tempdir_in(folder)?;
+    let place = place.keep();
     tool("sync", [""; 0])?;
-    let result = work(place);
+    let result = work(&place);
     // podman leaves a mount of its storage on itself.
     drop(tool(
         "umount",
         ["-q".as_ref(), place.join("root/overlay").as_os_str()],
     ));
-    fs::remove_dir_all(place).with_context(|| format!("cannot remove {}", place.display()))?;
     result
 }
 
