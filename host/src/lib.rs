@@ -86,11 +86,13 @@ fn parse() -> Result<cli::Cli, ExitCode> {
 }
 
 /// This program is also started, by itself, as a container's shim, as a
-/// machine's supervisor and as its vsock.
+/// machine's supervisor, as its vsock, and as what confines its other programs.
 fn run_as_helper() -> Option<ExitCode> {
     #[cfg(target_os = "linux")]
-    if let Some(status) =
-        isolazi_agent::shim::run_if_shim().or_else(machine::qemu::run_if_vsock_helper)
+    if let Some(status) = isolazi_agent::shim::run_if_shim()
+        .or_else(machine::qemu::run_if_vsock_helper)
+        .or_else(machine::qemu::run_if_confined)
+        .or_else(machine::qemu::run_if_namespace_probe)
     {
         return Some(status);
     }

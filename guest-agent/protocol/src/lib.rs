@@ -68,7 +68,7 @@ pub use transport::{Transport, TransportError};
 pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
 
 /// Version of the wire format. Host and agent must agree exactly.
-pub const GENERATION: u32 = 3;
+pub const GENERATION: u32 = 4;
 
 /// The vsock port on which a guest's agent listens.
 pub const AGENT_VSOCK_PORT: u32 = 1024;

@@ -385,5 +385,7 @@ pub enum Reply {
         conversations: u32,
         /// Containers that run, are paused or are about to start again.
         containers: u32,
+        /// Bytes of memory that the agent's process takes.
+        resident: u64,
     },
 }

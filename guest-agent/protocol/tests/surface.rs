@@ -450,6 +450,7 @@ fn server_messages() -> Vec<ServerMessage> {
             }],
         })),
         Ok(Reply::Activity {
+            resident: 5 << 20,
             conversations: 1,
             containers: 2,
         }),

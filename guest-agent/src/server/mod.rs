@@ -35,6 +35,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use crate::container::{ContainerStore, StoreError};
 use crate::refusal::Refusal;
 use crate::rootfs::layers::LayerStore;
+use crate::visit::processes;
 use crate::volume::VolumeStore;
 use sessions::Begun;
 
@@ -154,6 +155,7 @@ impl Engine {
             // But for the one that asks.
             conversations: self.conversations.load(Ordering::Relaxed) - 1,
             containers: active.len() as u32,
+            resident: processes::own_memory(),
         })
     }
 

@@ -90,6 +90,12 @@ impl Clock {
     }
 }
 
+/// Bytes of memory that this process takes; 0 where procfs does not say.
+pub fn own_memory() -> u64 {
+    let own = describe(std::process::id().cast_signed(), &Clock::read(), 0);
+    own.map_or(0, |process| process.resident_memory)
+}
+
 /// `None` where it has ended meanwhile.
 fn describe(pid: i32, clock: &Clock, most_command: usize) -> Option<ProcessInfo> {
     let folder = format!("/proc/{pid}");

@@ -1,13 +1,14 @@
 //! `isolazi vm`.
 
 use anyhow::Result;
+use isolazi_protocol::Reply;
 use serde_json::{Value, json};
 
 use crate::cli::{FormatArgs, VmCommand};
 use crate::commands::{Context, setup};
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::qemu::{self, MachineState, Qemu};
-use crate::output;
+use crate::output::{self, binary_size};
 
 pub(super) async fn vm(context: &Context, command: &VmCommand) -> Result<()> {
     let machine = Qemu::new(&context.paths)?;
@@ -26,7 +27,7 @@ pub(super) async fn vm(context: &Context, command: &VmCommand) -> Result<()> {
             false => output::result("already stopped"),
         },
         VmCommand::Status(args) => status(&machine.state().await?, args)?,
-        VmCommand::Info(args) => info(context, args)?,
+        VmCommand::Info(args) => info(context, &machine, args).await?,
     }
     Ok(())
 }
@@ -113,16 +114,26 @@ fn status_lines(state: &MachineState) {
     }
 }
 
-fn info(context: &Context, args: &FormatArgs) -> Result<()> {
+async fn info(context: &Context, machine: &Qemu, args: &FormatArgs) -> Result<()> {
     let layout = context.paths.machine();
     let console = layout.join("console.log");
     let folder = appliance::folder(&context.paths);
     let kernel = Appliance::open(&folder).map(|it| it.kernel_version().to_owned());
+    let agent = match machine.activity().await? {
+        Some(Reply::Activity {
+            containers,
+            resident,
+            ..
+        }) => Some((containers, resident)),
+        _ => None,
+    };
     let fields = json!({
         "Machine": layout.to_string_lossy(),
         "Console": console.to_string_lossy(),
         "Appliance": folder.to_string_lossy(),
         "KernelVersion": kernel.as_ref().ok(),
+        "ActiveContainers": agent.map(|(containers, _)| containers),
+        "AgentMemory": agent.map(|(_, resident)| resident),
     });
     print(&fields, args, || {
         output::result(format!("machine:     {}", layout.display()));
@@ -131,6 +142,12 @@ fn info(context: &Context, args: &FormatArgs) -> Result<()> {
         match kernel {
             Ok(version) => output::result(format!("kernel:      {version}")),
             Err(error) => output::result(format!("kernel:      {:#}", anyhow::Error::from(error))),
+        }
+        if let Some((containers, resident)) = agent {
+            let size = binary_size(resident);
+            output::result(format!(
+                "agent:       {size} of memory, {containers} active containers"
+            ));
         }
     })
 }

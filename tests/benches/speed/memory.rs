@@ -1,6 +1,5 @@
-//! Memory that stays in use beside the containers' own, natively. What the agent
-//! uses in a guest is not measured: nothing outside of the guest can see it, and
-//! nothing in a container may.
+//! Memory that stays in use beside the containers' own: of each shim, natively,
+//! and of a guest's agent, by its own account (nothing outside of the guest sees it).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,6 +18,8 @@ use crate::table::Row;
 const CONTAINERS: usize = 100;
 /// Of a shim, in KiB.
 const AIM: usize = 1 << 10;
+/// Of the guest's agent, in KiB.
+const AIM_OF_AGENT: usize = 8 << 10;
 
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     if let Some(reason) = native_lacks() {
@@ -31,23 +32,58 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     cleared?;
     let podman = Podman::new(bench.folder.path().join("memory/podman"))?;
     let theirs = share_of_conmons(&podman)?;
-    Ok(vec![Row::of_memory(
-        "a container's shim, of 100 (PSS)",
-        ours,
-        Some(("conmon", theirs)),
-        AIM,
-    )])
+    let world = bench.world(Mode::Vm, "memory/vm")?;
+    let agent = agent(&world);
+    world.bare(["vm", "stop"]).output()?.success()?;
+    let row = |what, ours, beside, aim| Row::of_memory(what, ours, beside, aim);
+    Ok(vec![
+        row(
+            "a container's shim, of 100 (PSS)",
+            ours,
+            Some(("conmon", theirs)),
+            AIM,
+        ),
+        row(
+            "the guest's agent, 100 containers",
+            agent?,
+            None,
+            AIM_OF_AGENT,
+        ),
+    ])
 }
 
-fn share_of_shims(world: &World) -> Result<f64> {
+/// KiB that the agent takes while its guest has many containers.
+fn agent(world: &World) -> Result<f64> {
+    start_sleepers(world)?;
+    let ask = [
+        "vm",
+        "info",
+        "--format",
+        "{{.ActiveContainers}} {{.AgentMemory}}",
+    ];
+    let said = world.bare(ask).output()?.success()?.stdout_text();
+    let (containers, bytes) = said.trim().split_once(' ').context("two numbers")?;
+    ensure!(
+        containers.parse() == Ok(CONTAINERS),
+        "{containers} containers run"
+    );
+    Ok(bytes.parse::<f64>()? / 1024.0)
+}
+
+fn start_sleepers(world: &World) -> Result<()> {
     let image = sleeper(world)?;
-    let before = named("isolazi-shim");
     for number in 0..CONTAINERS {
         let run = world.isolazi(["run", "-d", "--network", "none", "--name"]);
         let name = format!("bench-{number}");
         let run = run.args([&name, &image]);
         run.args(["/sleep", "100000"]).output()?.success()?;
     }
+    Ok(())
+}
+
+fn share_of_shims(world: &World) -> Result<f64> {
+    let before = named("isolazi-shim");
+    start_sleepers(world)?;
     share_of_new("isolazi-shim", &before)
 }
 

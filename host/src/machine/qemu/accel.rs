@@ -17,6 +17,8 @@ use super::helper;
 use super::record::host_boot;
 
 /// With working virtualization a kernel panics well within this.
+/// How Linux offers the processor's virtualization.
+pub(super) const KVM: &str = "/dev/kvm";
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How the guest's instructions are executed.
@@ -55,7 +57,7 @@ impl Accelerator {
 
 /// The best accelerator that works here. `memory` keeps the answer.
 pub(super) async fn choose(qemu: &Path, kernel: &Path, memory: &Path) -> Accelerator {
-    let device = OpenOptions::new().read(true).write(true).open("/dev/kvm");
+    let device = OpenOptions::new().read(true).write(true).open(KVM);
     if device.is_err() {
         return Accelerator::Tcg;
     }

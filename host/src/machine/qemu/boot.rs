@@ -14,12 +14,13 @@ use tokio::process::{Child, Command};
 
 use super::accel::{self, Accelerator};
 use super::command::{QemuConfig, arguments};
+use super::confine::Confinement;
 use super::console::Console;
 use super::layout::Layout;
 use super::process::{Identity, Process};
 use super::record::{Record, host_boot};
 use super::shares::Shares;
-use super::vsock::Vsock;
+use super::vsock::{self, Vsock};
 use super::wire::Ready;
 use super::{ask_agent, disk, helper, initrd};
 use crate::machine::MachineError;
@@ -232,11 +233,24 @@ fn memory_mib() -> u64 {
 }
 
 fn start_qemu(qemu: &Path, config: &QemuConfig) -> Result<Child, MachineError> {
-    let mut command = Command::new(qemu);
+    let mut command = confined(qemu, config)?;
     command.args(arguments(config));
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command.kill_on_drop(true);
     command.spawn().map_err(MachineError::io("start", qemu))
+}
+
+/// QEMU with nothing of the host's but the guest's own.
+fn confined(qemu: &Path, config: &QemuConfig) -> Result<Command, MachineError> {
+    let mut write = vec![config.disk.clone()];
+    write.extend([accel::KVM, vsock::KERNEL_DEVICE].map(PathBuf::from));
+    write.extend(config.qmp.parent().map(Path::to_owned));
+    let confinement = Confinement {
+        read: vec![config.kernel.clone(), config.initrd.clone()],
+        write,
+        tcp: false,
+    };
+    confinement.command(qemu)
 }
 
 async fn wait_for_agent(

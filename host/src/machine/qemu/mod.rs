@@ -13,6 +13,8 @@
 mod accel;
 mod boot;
 mod command;
+#[cfg(target_os = "linux")]
+mod confine;
 mod console;
 mod disk;
 mod helper;
@@ -41,6 +43,8 @@ use crate::engine::EngineError;
 use crate::machine::{Machine, MachineError, appliance};
 use crate::paths::Paths;
 
+#[cfg(target_os = "linux")]
+pub use confine::{run_if_confined, run_if_namespace_probe};
 pub use helper::find as find_program;
 pub use layout::Layout;
 pub use supervisor::run_if_supervisor;
@@ -101,6 +105,19 @@ impl Qemu {
             Err(_) if !self.layout.is_running() => Ok(MachineState::Stopped),
             Err(error) => Err(error),
         }
+    }
+
+    /// What its agent is busy with, and how much memory that takes; `None` where
+    /// the machine does not run. Never starts it.
+    pub async fn activity(&self) -> Result<Option<Reply>, MachineError> {
+        if !self.is_running().await? {
+            return Ok(None);
+        }
+        let ready = self.start().await?;
+        let answer = ask_agent(&ready, &Request::Activity).await;
+        answer
+            .map(Some)
+            .map_err(|error| MachineError::Failed(format!("{:#}", anyhow::Error::from(error))))
     }
 
     /// Whether its agent answers; never starts it.

@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 use super::command::{HOTPLUG_BUS, HOTPLUG_SLOTS};
+use super::confine::{self, Confinement};
 use super::helper;
 use super::layout::Layout;
 use super::process::Process;
@@ -55,7 +56,7 @@ impl Share {
 enum Sandbox {
     /// Namespaces of its own, with nothing but the folder in sight.
     Namespace,
-    /// Its system-call filter alone, for hosts that keep namespaces from
+    /// Its system-call filter, and our own rules around it, for hosts that keep namespaces from
     /// ordinary users, as Ubuntu does.
     FilterOnly,
 }
@@ -142,21 +143,41 @@ impl Shares {
         socket: &Path,
         read_only: bool,
     ) -> Result<tokio::process::Child, MachineError> {
-        let start = |sandbox| {
-            let mut command = Command::new(&self.virtiofsd);
-            command.args(arguments(
-                folder,
-                socket,
-                read_only,
-                sandbox,
-                Owner::current(),
-            ));
-            helper::start(command, socket)
+        let owner = Owner::current();
+        let arguments = |sandbox| arguments(folder, socket, read_only, sandbox, owner);
+        let command = match confine::can_make_namespaces().await {
+            true => {
+                let mut command = Command::new(&self.virtiofsd);
+                command.args(arguments(Sandbox::Namespace));
+                command
+            }
+            false => {
+                let mut command = self.confined(folder, socket, read_only)?;
+                command.args(arguments(Sandbox::FilterOnly));
+                command
+            }
         };
-        match start(Sandbox::Namespace).await {
-            Ok(daemon) => Ok(daemon),
-            Err(_) => start(Sandbox::FilterOnly).await,
+        helper::start(command, socket).await
+    }
+
+    /// Where namespaces may not be made, the daemon is kept to the folder in
+    /// another way.
+    fn confined(
+        &self,
+        folder: &Path,
+        socket: &Path,
+        read_only: bool,
+    ) -> Result<Command, MachineError> {
+        let mut confinement = Confinement {
+            read: vec![self.virtiofsd.clone()],
+            write: socket.parent().map(Path::to_owned).into_iter().collect(),
+            tcp: false,
+        };
+        match read_only {
+            true => confinement.read.push(folder.to_owned()),
+            false => confinement.write.push(folder.to_owned()),
         }
+        confinement.command(&self.virtiofsd)
     }
 }
 

@@ -238,7 +238,8 @@ fn is_in_use(answer: Option<&Reply>) -> bool {
         answer,
         Some(Reply::Activity {
             conversations: 0,
-            containers: 0
+            containers: 0,
+            ..
         })
     )
 }

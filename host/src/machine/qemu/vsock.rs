@@ -22,7 +22,7 @@ use crate::connection::ByteStream;
 use crate::machine::MachineError;
 
 /// How the kernel offers vsocks for guests.
-const KERNEL_DEVICE: &str = "/dev/vhost-vsock";
+pub(super) const KERNEL_DEVICE: &str = "/dev/vhost-vsock";
 /// The guest's address where only the helper knows it.
 const PRIVATE_CID: u32 = 3;
 /// Addresses below are the hypervisor's, the host's and the loopback's (vsock(7)).
@@ -121,6 +121,18 @@ pub fn run_if_vsock_helper() -> Option<ExitCode> {
         report(panic);
         std::process::abort();
     }));
+    let confinement = super::confine::Confinement {
+        write: Path::new(&device)
+            .parent()
+            .map(Path::to_owned)
+            .into_iter()
+            .collect(),
+        ..Default::default()
+    };
+    if let Err(error) = confinement.enter() {
+        crate::output::error(error);
+        return Some(ExitCode::FAILURE);
+    }
     let destination = isolazi_vsock_device::Destination {
         cid: PRIVATE_CID,
         port: AGENT_VSOCK_PORT,

@@ -20,6 +20,7 @@ pub(super) fn all() -> Vec<Case> {
             a_supervisor_that_is_killed_is_replaced,
             a_machine_whose_vsock_is_lost_ends,
             commands_during_a_stop_get_the_next_machine,
+            folders_are_shared_where_namespaces_are_refused,
             an_agent_restarts_under_running_containers,
             the_guests_clock_is_right_after_a_pause,
         ],
@@ -168,6 +169,28 @@ fn commands_during_a_stop_get_the_next_machine(world: &World) -> Result<()> {
         let output = running.wait()?.success()?;
         output.stdout_is(&format!("{number}\n"))?;
     }
+    Ok(())
+}
+
+fn folders_are_shared_where_namespaces_are_refused(world: &World) -> Result<()> {
+    world.bare(["vm", "stop"]).output()?.success()?;
+    let shared = world.temp()?;
+    fs::write(shared.path().join("file"), "seen\n")?;
+    let volume = format!("{}:/mnt", shared.path().display());
+    let script = "cat /mnt/file && echo made >/mnt/made";
+    let run = world
+        .run_with(&["-v", &volume], ["sh", "-c", script])
+        .through("setpriv", &["--bounding-set=-sys_admin"]);
+    run.output()?.success()?.stdout_is("seen\n")?;
+    same(
+        "the file made",
+        &fs::read_to_string(shared.path().join("made"))?,
+        &"made\n".to_owned(),
+    )?;
+    let daemon = process("virtiofsd", &shared.path().display().to_string())?;
+    let (_, words) = daemon.context("no virtiofsd")?;
+    ensure!(words.iter().any(|word| word == "none"), "{words:?}");
+    world.bare(["vm", "stop"]).output()?.success()?;
     Ok(())
 }
 

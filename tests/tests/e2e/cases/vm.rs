@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use isolazi_tests::command::{same, tool};
 use isolazi_tests::wiretap::Wiretap;
 use isolazi_tests::{Case, Invocation, World};
@@ -39,6 +39,19 @@ fn status_and_info_tell_of_the_machine(world: &World) -> Result<()> {
         .stdout_has("running")?;
     let info = world.bare(["vm", "info"]).output()?.success()?;
     info.stdout_has("appliance:")?.stdout_has("kernel:")?;
+    let container = world.start(&[], &["sleep", "1000"])?;
+    let counted = world.bare([
+        "vm",
+        "info",
+        "--format",
+        "{{.ActiveContainers}} {{.AgentMemory}}",
+    ]);
+    let counted = counted.output()?.success()?.stdout_text();
+    let (containers, memory) = counted.trim().split_once(' ').context("two numbers")?;
+    ensure!(containers.parse::<u32>()? >= 1, "{containers} containers");
+    let memory = memory.parse::<u64>()?;
+    ensure!((1 << 20..64 << 20).contains(&memory), "{memory} bytes");
+    drop(container);
     Ok(())
 }
 
