@@ -6,6 +6,10 @@
 //! [machine]
 //! idle-stop = "30m"                        # how long it runs while nobody uses it; "never" by default
 //!
+//! [layers]
+//! largest = "200g"                         # uncompressed; 64g by default
+//! ratio = 1000                             # how many times larger than as it travels; 100 by default
+//!
 //! [registries]
 //! insecure = ["lan.example:5000"]          # plain http is good enough there
 //! ca-files = ["/etc/ssl/our-ca.pem"]       # trusted besides the system's
@@ -21,11 +25,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use isolazi_protocol::Isolation;
+use isolazi_protocol::{Isolation, LayerBounds};
 use serde::Deserialize;
 
 use crate::image::registry_of;
 use crate::image::{Authorities, AuthorityError, CredentialError, Credentials, NetworkOptions};
+use crate::options::size;
 
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -72,8 +77,32 @@ pub struct Config {
     pub isolation: Option<Isolation>,
     /// The virtual machine.
     pub machine: MachineConfig,
+    /// What layers may be like.
+    pub layers: LayersConfig,
     /// How registries are reached.
     pub registries: Registries,
+}
+
+/// The table `[layers]`: bounds against images that would fill the disk.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LayersConfig {
+    /// Bytes that a layer may have, uncompressed.
+    #[serde(deserialize_with = "some_size")]
+    pub largest: Option<u64>,
+    /// How many times larger than its compressed form a layer may be, beyond the
+    /// first GiB.
+    pub ratio: Option<std::num::NonZeroU64>,
+}
+
+impl LayersConfig {
+    /// In the agent's terms.
+    pub fn bounds(&self) -> LayerBounds {
+        LayerBounds {
+            bytes: self.largest,
+            ratio: self.ratio.map(std::num::NonZeroU64::get),
+        }
+    }
 }
 
 /// The table `[machine]`.
@@ -173,6 +202,14 @@ impl Config {
 
 /// Less would stop a machine between two commands of a script.
 const SHORTEST_IDLE: Duration = Duration::from_secs(2);
+
+fn some_size<'de, D>(deserializer: D) -> Result<Option<u64>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    let text = String::deserialize(deserializer)?;
+    size(&text).map(Some).map_err(serde::de::Error::custom)
+}
 
 fn duration_or_never<'de, D>(deserializer: D) -> Result<Option<Duration>, D::Error>
 where

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use isolazi_protocol::{
-    Compression, Digest, Isolation, MAX_DATA_BYTES, Reply, Request, StreamId, TransportError,
+    Compression, Digest, Isolation, LayerBounds, MAX_DATA_BYTES, Reply, Request, StreamId,
+    TransportError,
 };
 
 use crate::connection::{Conversation, ConversationError, Incoming, Listener, Speaker};
@@ -51,6 +52,7 @@ const GREETING_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub struct Engine {
     machine: Arc<dyn Machine>,
+    bounds: LayerBounds,
 }
 
 impl std::fmt::Debug for Engine {
@@ -62,7 +64,15 @@ impl std::fmt::Debug for Engine {
 impl Engine {
     /// The engine on `machine`.
     pub fn new(machine: Arc<dyn Machine>) -> Self {
-        Self { machine }
+        Self {
+            machine,
+            bounds: LayerBounds::default(),
+        }
+    }
+
+    /// The same, with other bounds for layers that are put into it.
+    pub fn with_bounds(self, bounds: LayerBounds) -> Self {
+        Self { bounds, ..self }
     }
 
     /// How its containers are kept apart from the host.
@@ -131,6 +141,7 @@ impl LayerSink for Engine {
             let request = Request::PutLayer {
                 diff_id: diff_id.clone(),
                 compression,
+                bounds: self.bounds,
             };
             Ok(self.upload(&request).await?)
         }

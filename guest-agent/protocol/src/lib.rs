@@ -56,8 +56,8 @@ pub use inside::{ContainerUsage, Content, PathInfo, PathKind, ProcessInfo};
 pub use journal::{Follower, Happening, JOURNAL, Journal, ObjectKind};
 pub use limits::CgroupLimits;
 pub use message::{
-    AgentInfo, ClientControl, Compression, Event, Greeting, Hello, LogRange, Reply, Request,
-    ServerMessage, Token,
+    AgentInfo, ClientControl, Compression, Event, Greeting, Hello, LayerBounds, LogRange, Reply,
+    Request, ServerMessage, Token,
 };
 pub use options::{
     ContainerOptions, Dns, ExtraHost, Limit, TmpfsMount, Ulimit, UnknownLimit, VolumeDetail,

@@ -78,6 +78,8 @@ pub enum Request {
         diff_id: Digest,
         /// What the bytes are compressed with.
         compression: Compression,
+        /// What is refused.
+        bounds: LayerBounds,
     },
     /// Create a container and start it. With `attach` the conversation then is
     /// an attach session that ends with [`Event::Exited`]; without, it ends
@@ -292,6 +294,15 @@ pub enum Request {
         /// Go on with what happens from now on.
         follow: bool,
     },
+}
+
+/// How large a layer may become; where nothing is said, the agent decides.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerBounds {
+    /// Bytes of the uncompressed tar.
+    pub bytes: Option<u64>,
+    /// How many times larger than its compressed form it may be.
+    pub ratio: Option<u64>,
 }
 
 /// Which part of a log is wanted.

@@ -184,6 +184,10 @@ fn requests() -> Vec<Request> {
         Request::Ping,
         Request::MissingLayers(vec![digest(3)]),
         Request::PutLayer {
+            bounds: isolazi_protocol::LayerBounds {
+                bytes: Some(1 << 40),
+                ratio: None,
+            },
             diff_id: digest(4),
             compression: Compression::Zstd,
         },

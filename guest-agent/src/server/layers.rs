@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use isolazi_protocol::{
-    Compression, Digest, ErrorCode, Frame, PieceReader, Reply, StreamId, Transport, TransportError,
-    WireError,
+    Compression, Digest, ErrorCode, Frame, LayerBounds, PieceReader, Reply, StreamId, Transport,
+    TransportError, WireError,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -35,6 +35,7 @@ impl Engine {
         client: &mut Transport<S>,
         diff_id: Digest,
         compression: Compression,
+        options: Options,
     ) -> Result<Result<Reply, WireError>, TransportError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -42,7 +43,8 @@ impl Engine {
         let result = match Self::require_root() {
             Ok(()) => {
                 let (sender, pieces) = mpsc::channel(QUEUED);
-                let unpacking = self.unpack(diff_id, compression, PieceReader::new(pieces));
+                let unpacking =
+                    self.unpack(diff_id, compression, PieceReader::new(pieces), options);
                 feed(client, sender, unpacking).await?
             }
             Err(error) => Err(error),
@@ -50,13 +52,28 @@ impl Engine {
         Ok(result.map(|()| Reply::Done))
     }
 
-    fn unpack(&self, diff_id: Digest, compression: Compression, layer: PieceReader) -> Unpacking {
+    fn unpack(
+        &self,
+        diff_id: Digest,
+        compression: Compression,
+        layer: PieceReader,
+        options: Options,
+    ) -> Unpacking {
         let layers = self.layers.clone();
         tokio::task::spawn_blocking(move || {
-            let stored = layers.put(&diff_id, compression, layer, &Options::default());
+            let stored = layers.put(&diff_id, compression, layer, &options);
             stored.map(drop).map_err(|error| to_wire(&error))
         })
     }
+}
+
+/// How to unpack within `bounds`.
+pub(super) fn options(bounds: LayerBounds) -> Options {
+    let mut options = Options::default();
+    let limits = &mut options.limits;
+    limits.bytes = bounds.bytes.unwrap_or(limits.bytes);
+    limits.ratio = bounds.ratio.unwrap_or(limits.ratio);
+    options
 }
 
 /// Passes the client's bytes to the unpacker, until either is done.

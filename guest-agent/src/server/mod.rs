@@ -223,7 +223,13 @@ where
         Request::PutLayer {
             diff_id,
             compression,
-        } => engine.put_layer(&mut client, diff_id, compression).await?,
+            bounds,
+        } => {
+            let options = layers::options(bounds);
+            engine
+                .put_layer(&mut client, diff_id, compression, options)
+                .await?
+        }
         Request::Run { spec, attach } => match engine.run(&mut client, spec, attach).await? {
             Ok(shim) => {
                 sessions::relay(client, shim).await;

@@ -96,7 +96,7 @@ impl Context {
             Isolation::Vm => Arc::new(machine::qemu::Qemu::new(&self.paths)?),
             Isolation::Process => native(&self.paths)?,
         };
-        Ok(Engine::new(machine))
+        Ok(Engine::new(machine).with_bounds(self.config.layers.bounds()))
     }
 
     /// Where new containers run.

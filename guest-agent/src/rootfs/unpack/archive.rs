@@ -257,7 +257,7 @@ impl<P: Pieces> Archive<P> {
         let size = pax.size.map_or_else(|| self.checked(fixed.size()), Ok)?;
         if size > self.limits.bytes {
             return Err(UnpackError::Limit {
-                what: "bytes when unpacked",
+                what: "bytes when unpacked (see [layers] in config.toml)",
                 limit: self.limits.bytes,
             });
         }

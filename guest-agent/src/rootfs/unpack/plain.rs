@@ -158,14 +158,14 @@ impl<R: Read> Plain<R> {
         } = self.limits;
         if self.bytes > bytes {
             return Err(UnpackError::Limit {
-                what: "bytes when unpacked",
+                what: "bytes when unpacked (see [layers] in config.toml)",
                 limit: bytes,
             });
         }
         let source = self.decoder.source().bytes;
         if self.bytes > ratio_counts_from && self.bytes / ratio.max(1) > source {
             return Err(UnpackError::Limit {
-                what: "times its compressed size",
+                what: "times its compressed size (see [layers] in config.toml)",
                 limit: ratio,
             });
         }

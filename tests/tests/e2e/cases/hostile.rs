@@ -15,6 +15,9 @@ pub(super) fn all() -> Vec<Case> {
             images_whose_system_folders_are_links,
             a_fork_bomb_ends_at_its_limit,
         ],
+        NativeOnly: [
+            layers_are_as_large_as_the_settings_allow,
+        ],
     }
 }
 
@@ -36,6 +39,26 @@ fn harmless(world: &World, name: &str, layers: &[Vec<u8>], mark: &std::path::Pat
         let listed = world.isolazi(["images"]).output()?.success()?;
         listed.stdout_lacks(&format!("/{name} "))?;
     }
+    Ok(())
+}
+
+fn layers_are_as_large_as_the_settings_allow(world: &World) -> Result<()> {
+    let folder = world.temp()?;
+    let fresh = world.fresh(folder.path());
+    fs::create_dir_all(fresh.root())?;
+    let stub = Stub::start()?;
+    let layer = Layer::default().file("data", &"x".repeat(2 << 20))?;
+    let image = stub.serve("large", &Image::new(&[layer.tar()?])?);
+    let settings = |text: &str| fs::write(fresh.root().join("config.toml"), text);
+    settings("[layers]\nlargest = \"1m\"\n")?;
+    let pull = fresh.isolazi(["pull", &image]).output()?;
+    pull.fails_with(1, "more than 1048576 bytes when unpacked (see [layers]")?;
+    fresh.isolazi(["images", "-q"]).output()?.stdout_is("")?;
+    settings("[layers]\nlargest = \"3m\"\n")?;
+    fresh.isolazi(["pull", &image]).output()?.success()?;
+    settings("[layers]\nlargest = \"much\"\n")?;
+    let images = fresh.isolazi(["images"]).output()?;
+    images.fails_with(1, "config.toml, line 2: ")?;
     Ok(())
 }
 

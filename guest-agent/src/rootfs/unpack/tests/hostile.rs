@@ -261,7 +261,7 @@ fn headers_that_lie() -> Vec<Case> {
     };
     let mut huge = [0xff; 12];
     huge[..5].copy_from_slice(&[0x80, 0, 0, 0, 0x7f]);
-    let limit = || End::Limit("bytes when unpacked");
+    let limit = || End::Limit("bytes when unpacked (see [layers] in config.toml)");
     vec![
         case("negative size", End::Malformed, sized([0xff; 12])),
         case("huge size", limit(), sized(huge)),
@@ -519,16 +519,22 @@ fn bombs_end_at_the_limits() {
             Compression::None,
             plain,
             all,
-            "bytes when unpacked",
+            "bytes when unpacked (see [layers] in config.toml)",
         ),
         (
             "gzip",
             Compression::Gzip,
             gzip as fn(&[u8]) -> Vec<u8>,
             all,
-            "bytes when unpacked",
+            "bytes when unpacked (see [layers] in config.toml)",
         ),
-        ("zstd", Compression::Zstd, zstd, all, "bytes when unpacked"),
+        (
+            "zstd",
+            Compression::Zstd,
+            zstd,
+            all,
+            "bytes when unpacked (see [layers] in config.toml)",
+        ),
     ];
     for (what, compression, compress, options, expected) in cases {
         // The header alone says that it is too much.
@@ -548,7 +554,7 @@ fn bombs_end_at_the_limits() {
         (Compression::Gzip, gzip as fn(&[u8]) -> Vec<u8>),
         (Compression::Zstd, zstd),
     ] {
-        let expected = "times its compressed size";
+        let expected = "times its compressed size (see [layers] in config.toml)";
         assert_limit(
             &world,
             &diff_id,
@@ -568,7 +574,7 @@ fn bombs_end_at_the_limits() {
         Compression::None,
         trailing,
         &all,
-        "bytes when unpacked",
+        "bytes when unpacked (see [layers] in config.toml)",
     );
     let mut headers = endless(plain);
     let mut entry = Layer::default();
