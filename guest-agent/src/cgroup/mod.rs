@@ -23,6 +23,7 @@ pub mod devices;
 mod freeze;
 mod limits;
 mod place;
+mod rates;
 mod remove;
 mod resources;
 pub mod usage;
@@ -79,7 +80,7 @@ impl Cgroup {
         let mut warnings = Vec::new();
         let mut hierarchies = place::own_hierarchies(&plan.path);
         // That of v1 refuses processes until it is told which processors to use.
-        hierarchies.retain(|it| !it.controls("cpuset") || plan.limits.cpuset_cpus.is_some());
+        hierarchies.retain(|it| !it.controls("cpuset") || resources::needs_cpuset(&plan.limits));
         hierarchies.retain(|hierarchy| match place::make_folder(&hierarchy.folder) {
             Ok(()) => true,
             Err(error) => {
@@ -90,8 +91,8 @@ impl Cgroup {
                 false
             }
         });
-        limits::set(&hierarchies, plan, &mut warnings);
-        resources::set(&hierarchies, &plan.limits)?;
+        limits::set(&hierarchies, plan, &mut warnings)?;
+        resources::set(&hierarchies, &plan.limits, &mut warnings)?;
         Ok(Self {
             hierarchies,
             warnings,

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use isolazi_protocol::{
-    ContainerOptions, ContainerSpec, ErrorCode, ExtraHost, TmpfsMount, Ulimit, VolumeMount,
-    WireError,
+    BindRecursion, ContainerOptions, ContainerSpec, ErrorCode, ExtraHost, Propagation, TmpfsMount,
+    Ulimit, VolumeMount, WireError,
 };
 
 use crate::container::files::ContainerDir;
@@ -195,11 +195,13 @@ fn file_system_option(mount: &TmpfsMount, option: &str) -> Result<(String, Strin
     }
 }
 
-/// What the options come to. `volumes` are the folders of their volumes.
+/// What the options come to. `volumes` are the folders of their volumes, and
+/// `granted` are the settings that privileges come to.
 pub(super) fn settings(
     options: &ContainerOptions,
     volumes: &[PathBuf],
     dir: &ContainerDir,
+    granted: Settings,
 ) -> Result<Settings, WireError> {
     let sysctls = options.sysctls.iter();
     let fills = options.volumes.iter().zip(volumes);
@@ -223,6 +225,7 @@ pub(super) fn settings(
             .filter(|(mount, _)| !mount.no_copy)
             .map(fill)
             .collect(),
+        ..granted
     })
 }
 
@@ -236,6 +239,8 @@ pub(super) fn volume_binds<'a>(
         source: VolumeStore::data(folder),
         target: PathBuf::from(&mount.target),
         read_only: mount.read_only,
+        propagation: Propagation::default(),
+        recursion: BindRecursion::default(),
     })
 }
 
@@ -314,6 +319,8 @@ mod tests {
                     host_path: "/".to_owned(),
                     target: "/v".to_owned(),
                     read_only: false,
+                    propagation: Propagation::default(),
+                    recursion: BindRecursion::default(),
                 });
             },
         ];

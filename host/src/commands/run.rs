@@ -110,6 +110,7 @@ async fn prepare(
 ) -> Result<(Image, ContainerSpec)> {
     let mut options = options::resolve(&args.settings)?;
     let limits = options::limits(&args.settings.limits)?;
+    let limits = options::fixed_limits(&args.settings.fixed_limits, limits)?;
     let binds = mounts(args, &mut options)?;
     let env_files = options::environment_files(&args.process.env_file)?;
     let platform = args.platform.as_deref();
@@ -210,6 +211,8 @@ async fn share(engine: &Engine, volumes: &[Volume]) -> Result<Vec<BindMount>> {
             host_path: volume.source.display().to_string(),
             target: volume.target.clone(),
             read_only: volume.read_only,
+            propagation: volume.propagation,
+            recursion: volume.recursion,
         });
     }
     Ok(mounts)

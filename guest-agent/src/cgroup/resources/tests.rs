@@ -144,3 +144,68 @@ fn a_new_group_of_processors_has_those_above_it() {
         "0-1\n"
     );
 }
+
+#[test]
+fn shares_and_weights_of_v1_become_those_of_v2() {
+    let shares = |shares| CgroupLimits {
+        cpu_shares: Some(shares),
+        ..CgroupLimits::default()
+    };
+    assert_eq!(written(&shares(1024), false), ["cpu.shares=1024"]);
+    assert_eq!(written(&shares(1024), true), ["cpu.weight=39"]);
+    assert_eq!(written(&shares(262_144), true), ["cpu.weight=10000"]);
+    let weight = |weight| CgroupLimits {
+        blkio_weight: Some(weight),
+        ..CgroupLimits::default()
+    };
+    assert_eq!(written(&weight(10), true), ["io.weight=1"]);
+    assert_eq!(written(&weight(1000), true), ["io.weight=10000"]);
+    assert_eq!(written(&weight(300), false), ["blkio.bfq.weight=300"]);
+}
+
+#[test]
+fn what_only_v1_has_is_a_warning_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["memory.swappiness", "memory.oom_control"] {
+        fs::write(folder.path().join(file), "").unwrap();
+    }
+    let limits = CgroupLimits {
+        memory_swappiness: Some(0),
+        oom_kill_disable: true,
+        ..CgroupLimits::default()
+    };
+    let hierarchy = |controllers: &[&str]| Hierarchy {
+        name: "x".to_owned(),
+        folder: folder.path().to_owned(),
+        controllers: controllers.iter().map(ToString::to_string).collect(),
+    };
+    let mut warnings = Vec::new();
+    set_legacy(&[hierarchy(&[])], &limits, &mut warnings).unwrap();
+    assert!(warnings.len() == 2 && warnings[1].starts_with("--oom-kill-disable does not apply"));
+    let read = |file: &str| fs::read_to_string(folder.path().join(file)).unwrap();
+    assert_eq!(read("memory.oom_control"), "");
+    warnings.clear();
+    set_legacy(&[hierarchy(&["memory"])], &limits, &mut warnings).unwrap();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("set --memory"),
+        "{warnings:?}"
+    );
+    assert_eq!(
+        (read("memory.oom_control"), read("memory.swappiness")),
+        ("1".into(), "0".into())
+    );
+}
+
+#[test]
+fn memory_nodes_that_are_not_there_are_named() {
+    let limits = CgroupLimits {
+        cpuset_mems: Some("0-1".to_owned()),
+        ..CgroupLimits::default()
+    };
+    assert!(check_nodes(&limits, "0-3\n").is_ok());
+    let error = check_nodes(&limits, "").unwrap_err().to_string();
+    assert!(
+        error.contains("no memory nodes 0-1: this machine has 0"),
+        "{error}"
+    );
+}
