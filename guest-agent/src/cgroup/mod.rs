@@ -20,7 +20,9 @@
 //! that the user asked for is an error.
 
 pub mod devices;
+mod error;
 mod freeze;
+mod legacy;
 mod limits;
 mod place;
 mod rates;
@@ -36,11 +38,12 @@ use std::path::PathBuf;
 
 use crate::launch::plan::CgroupPlan;
 
+pub use error::LimitError;
 pub use freeze::freeze;
 pub(crate) use place::folders_in;
 pub use remove::{RemoveError, remove};
 pub(crate) use resources::cpu_list;
-pub use resources::{LimitError, check, has_killed, update};
+pub use resources::{check, has_killed, update};
 
 /// A container's folder in one hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]

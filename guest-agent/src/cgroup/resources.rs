@@ -9,9 +9,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use isolazi_protocol::{CgroupLimits, ErrorCode, WireError};
+use isolazi_protocol::CgroupLimits;
 
-use super::{Hierarchy, limits, place, rates};
+use super::{Hierarchy, LimitError, legacy, limits, place, rates};
 
 /// Microseconds of a period where nobody says.
 const PERIOD: u64 = 100_000;
@@ -19,88 +19,6 @@ const PERIOD: u64 = 100_000;
 const UNLIMITED_V1: &str = "-1";
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 const NODES: &str = "/sys/devices/system/node/has_memory";
-
-/// Why a limit cannot be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum LimitError {
-    /// The kernel has nothing that would.
-    #[error("cannot limit {what}: this machine has no {lacks}; leave {option} out")]
-    Missing {
-        /// Of what.
-        what: &'static str,
-        /// Which controller, or which file of it.
-        lacks: String,
-        /// The user's option for it.
-        option: &'static str,
-    },
-    /// More processors than there are.
-    #[error("cannot use {asked} processors: there are only {there}; use less with --cpus")]
-    TooManyCpus {
-        /// So many were asked for.
-        asked: f64,
-        /// So many there are.
-        there: usize,
-    },
-    /// Processors that are not there.
-    #[error(
-        "there are no processors {asked}: this machine has {there}; use those with --cpuset-cpus"
-    )]
-    NoSuchCpus {
-        /// Those asked for.
-        asked: String,
-        /// Those there are.
-        there: String,
-    },
-    /// Memory nodes that are not there.
-    #[error(
-        "there are no memory nodes {asked}: this machine has {there}; use those with --cpuset-mems"
-    )]
-    NoSuchNodes {
-        /// Those asked for.
-        asked: String,
-        /// Those there are.
-        there: String,
-    },
-    /// A block device that is none.
-    #[error("no such device {path} for {option}: {source}")]
-    NoSuchDevice {
-        /// The user's option.
-        option: &'static str,
-        /// What it names.
-        path: String,
-        /// Why it is none.
-        source: io::Error,
-    },
-    /// Which devices a container may use is not limited, and it could make any.
-    #[error(
-        "cannot limit the devices of a container that may make device files: {0}; leave CAP_MKNOD out"
-    )]
-    Devices(String),
-    /// The kernel refused.
-    #[error("cannot limit {what} to {value}: {source}")]
-    Refused {
-        /// Of what.
-        what: &'static str,
-        /// To what.
-        value: String,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl From<LimitError> for WireError {
-    fn from(error: LimitError) -> Self {
-        let code = match &error {
-            LimitError::Missing { .. } | LimitError::Devices(_) => ErrorCode::Unsupported,
-            LimitError::TooManyCpus { .. }
-            | LimitError::NoSuchCpus { .. }
-            | LimitError::NoSuchNodes { .. }
-            | LimitError::NoSuchDevice { .. } => ErrorCode::InvalidArgument,
-            LimitError::Refused { .. } => ErrorCode::Internal,
-        };
-        Self::new(code, error.to_string())
-    }
-}
 
 /// One limit, as what is to be written where.
 #[derive(Debug, PartialEq, Eq)]
@@ -296,47 +214,6 @@ pub(super) fn needs_cpuset(limits: &CgroupLimits) -> bool {
     limits.cpuset_cpus.is_some() || limits.cpuset_mems.is_some()
 }
 
-/// What only v1 has: where that is missing it is a warning, as with Docker.
-fn legacy_settings(limits: &CgroupLimits) -> Vec<Setting> {
-    let swappiness = limits.memory_swappiness.map(|value| Setting {
-        what: "the swapping",
-        option: "--memory-swappiness",
-        controller: "memory",
-        writes: vec![write(&["memory.swappiness"], value)],
-    });
-    let oom_kill = limits.oom_kill_disable.then(|| Setting {
-        what: "the killing",
-        option: "--oom-kill-disable",
-        controller: "memory",
-        writes: vec![write(&["memory.oom_control"], 1)],
-    });
-    swappiness.into_iter().chain(oom_kill).collect()
-}
-
-fn set_legacy(
-    hierarchies: &[Hierarchy],
-    wanted: &CgroupLimits,
-    warnings: &mut Vec<String>,
-) -> Result<(), LimitError> {
-    let memory = hierarchies.iter().find(|it| it.controls("memory"));
-    for setting in legacy_settings(wanted) {
-        match memory {
-            Some(legacy) => apply(&setting, &legacy.folder)?,
-            None => warnings.push(format!(
-                "{} does not apply: only cgroups v1 has it, and this machine's memory controller is not of v1",
-                setting.option
-            )),
-        }
-    }
-    if memory.is_some() && wanted.oom_kill_disable && wanted.memory.is_none() {
-        warnings.push(
-            "--oom-kill-disable without --memory: this machine may run out of memory; set --memory"
-                .to_owned(),
-        );
-    }
-    Ok(())
-}
-
 /// BFQ, a scheduler of block devices, knows weights up to 1000 only.
 fn io_weight(limits: &CgroupLimits, v2: bool) -> Option<Setting> {
     // The default is 100 in v2 and 500 in v1, where weights are from 10 to 1000.
@@ -483,10 +360,10 @@ pub(super) fn set(
             None => return Err(missing(new, controller_of(new))),
         }
     }
-    set_legacy(hierarchies, wanted, warnings)
+    legacy::set(hierarchies, wanted, warnings)
 }
 
-fn apply(setting: &Setting, folder: &Path) -> Result<(), LimitError> {
+pub(super) fn apply(setting: &Setting, folder: &Path) -> Result<(), LimitError> {
     for write in &setting.writes {
         let mut paths = write.files.iter().map(|file| folder.join(file));
         let Some(path) = paths.find(|path| path.exists()) else {

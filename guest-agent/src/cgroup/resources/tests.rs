@@ -164,39 +164,6 @@ fn shares_and_weights_of_v1_become_those_of_v2() {
 }
 
 #[test]
-fn what_only_v1_has_is_a_warning_elsewhere() {
-    let folder = tempfile::tempdir().unwrap();
-    for file in ["memory.swappiness", "memory.oom_control"] {
-        fs::write(folder.path().join(file), "").unwrap();
-    }
-    let limits = CgroupLimits {
-        memory_swappiness: Some(0),
-        oom_kill_disable: true,
-        ..CgroupLimits::default()
-    };
-    let hierarchy = |controllers: &[&str]| Hierarchy {
-        name: "x".to_owned(),
-        folder: folder.path().to_owned(),
-        controllers: controllers.iter().map(ToString::to_string).collect(),
-    };
-    let mut warnings = Vec::new();
-    set_legacy(&[hierarchy(&[])], &limits, &mut warnings).unwrap();
-    assert!(warnings.len() == 2 && warnings[1].starts_with("--oom-kill-disable does not apply"));
-    let read = |file: &str| fs::read_to_string(folder.path().join(file)).unwrap();
-    assert_eq!(read("memory.oom_control"), "");
-    warnings.clear();
-    set_legacy(&[hierarchy(&["memory"])], &limits, &mut warnings).unwrap();
-    assert!(
-        warnings.len() == 1 && warnings[0].contains("set --memory"),
-        "{warnings:?}"
-    );
-    assert_eq!(
-        (read("memory.oom_control"), read("memory.swappiness")),
-        ("1".into(), "0".into())
-    );
-}
-
-#[test]
 fn memory_nodes_that_are_not_there_are_named() {
     let limits = CgroupLimits {
         cpuset_mems: Some("0-1".to_owned()),
