@@ -46,6 +46,9 @@ pub struct ContainerOptions {
     pub health: Option<HealthCheck>,
     /// Capabilities and devices.
     pub privileges: Privileges,
+    /// The control group that its own lies in: below the hierarchy's root where it
+    /// starts with a slash, else beside the agent's.
+    pub cgroup_parent: Option<String>,
 }
 
 /// A line of `/etc/hosts`.

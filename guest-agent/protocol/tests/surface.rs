@@ -173,6 +173,7 @@ fn options() -> ContainerOptions {
             retries: 5,
         }),
         privileges: privileges(),
+        cgroup_parent: Some("/p".to_owned()),
     }
 }
 

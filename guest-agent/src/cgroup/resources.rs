@@ -390,9 +390,12 @@ fn tamed(path: &Path, value: &str) -> String {
 }
 
 /// A new group of v1's takes no process before it is told what it may use: what
-/// the one above it may.
+/// the one above it may, which may be as new.
 fn fill_cpuset(folder: &Path) -> io::Result<()> {
-    let above: Vec<PathBuf> = folder.ancestors().take(3).map(Path::to_owned).collect();
+    let above = folder.ancestors().map(Path::to_owned);
+    let above: Vec<PathBuf> = above
+        .take_while(|it| it.join("cpuset.cpus").exists())
+        .collect();
     for pair in above.windows(2).rev() {
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if fs::read_to_string(pair[0].join(file))?.trim().is_empty() {

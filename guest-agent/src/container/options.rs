@@ -52,6 +52,10 @@ pub(super) fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
         .iter()
         .try_for_each(|it| tmpfs(it).map(drop))?;
     options.health.iter().try_for_each(health::validate)?;
+    options
+        .cgroup_parent
+        .iter()
+        .try_for_each(|it| group_parent(it))?;
     if options.shm_size == Some(0) {
         return Err(invalid("the size of /dev/shm must be above 0".to_owned()));
     }
@@ -119,6 +123,18 @@ fn group(name: &str) -> Result<(), WireError> {
     match name.is_empty() || name.contains([':', '\n', '\0']) {
         false => Ok(()),
         true => Err(invalid(format!("'{name}' is not the name of a group"))),
+    }
+}
+
+fn group_parent(path: &str) -> Result<(), WireError> {
+    let parts = path.strip_prefix('/').unwrap_or(path).split('/');
+    let is_part = |part: &str| !matches!(part, "" | "." | "..") && part.len() <= 255;
+    let is_plain = !path.contains(['\0', '\n']);
+    match is_plain && path.len() <= 1024 && parts.into_iter().all(is_part) {
+        true => Ok(()),
+        false => Err(invalid(format!(
+            "--cgroup-parent '{path}' is not the path of a control group, such as /batch"
+        ))),
     }
 }
 
@@ -277,8 +293,10 @@ mod tests {
 
     #[test]
     fn every_option_that_makes_no_sense_is_refused() {
-        let breakages: [Breakage; 12] = [
+        let breakages: [Breakage; 14] = [
             |spec| spec.options.shm_size = Some(0),
+            |spec| spec.options.cgroup_parent = Some("/a/../..".to_owned()),
+            |spec| spec.options.cgroup_parent = Some(String::new()),
             |spec| spec.options.oom_score_adj = Some(1001),
             |spec| spec.options.groups.push("a:b".to_owned()),
             |spec| {

@@ -166,7 +166,11 @@ pub fn plan(
             false => inputs.seccomp,
         },
         cgroup: CgroupPlan {
-            path: format!("isolazi/{}", record.id),
+            path: format!(
+                "{}/{}",
+                spec.options.cgroup_parent.as_deref().unwrap_or("isolazi"),
+                record.id
+            ),
             pids_limit: spec.resources.pids_limit,
             limits: spec.resources.limits.clone(),
             devices,

@@ -120,15 +120,17 @@ fn kept(privileges: &Privileges, available: CapabilitySet) -> Result<CapabilityS
 
 /// The device, or all devices of a folder.
 fn of_mapping(mapping: &DeviceMapping) -> Result<Vec<DevicePlan>, WireError> {
-    let host = Path::new(&mapping.host);
     let target = Path::new(&mapping.container);
-    let found = fs::metadata(host).map_err(|error| {
+    // A link to a device is as good as the device.
+    let found = fs::canonicalize(&mapping.host)
+        .and_then(|host| fs::metadata(&host).map(|status| (host, status)));
+    let (host, found) = found.map_err(|error| {
         let message = format!("no such device {}: {error}", mapping.host);
         WireError::new(ErrorCode::NotFound, message)
     })?;
-    let devices = match device(host, target, &found) {
+    let devices = match device(&host, target, &found) {
         Some(one) => vec![one],
-        None if found.is_dir() => of_folder(host, target),
+        None if found.is_dir() => of_folder(&host, target),
         None => Vec::new(),
     };
     match devices.is_empty() {

@@ -178,7 +178,8 @@ pub struct SeccompProgram(pub Vec<[u8; 8]>);
 /// The container's control group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupPlan {
-    /// Path below the hierarchy's root: `isolazi/<id>`.
+    /// Path beside the agent's own group, `isolazi/<id>`, or below the hierarchy's
+    /// root, `/parent/<id>`.
     pub path: String,
     /// `pids.max`.
     pub pids_limit: u64,

@@ -25,6 +25,9 @@ pub struct PrivilegeArgs {
 /// Limits that cannot be changed later.
 #[derive(Debug, Clone, Default, Args)]
 pub struct FixedLimitArgs {
+    /// Control group to make its own in, such as /batch
+    #[arg(long, value_name = "GROUP")]
+    pub cgroup_parent: Option<String>,
     /// How readily its memory is swapped out: 0 to 100 (cgroups v1)
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     pub memory_swappiness: Option<i64>,

@@ -72,6 +72,7 @@ fn host_config(options: &ContainerOptions) -> Value {
     let tmpfs = tmpfs.map(|it| (it.target.clone(), Value::String(it.options.join(","))));
     json!({
         "Annotations": options.annotations,
+        "CgroupParent": options.cgroup_parent.as_deref().unwrap_or_default(),
         "ReadonlyRootfs": options.read_only,
         "ExtraHosts": hosts.collect::<Vec<_>>(),
         "Dns": options.dns.servers,

@@ -130,6 +130,12 @@ pub fn resolve(args: &SettingsArgs) -> Result<ContainerOptions, OptionError> {
         sysctls: sysctls.collect::<Result<_, _>>()?,
         oom_score_adj: args.oom_score_adj,
         privileges: privileges::privileges(&args.privileges)?,
+        // As with Docker, an empty one is none.
+        cgroup_parent: args
+            .fixed_limits
+            .cgroup_parent
+            .clone()
+            .filter(|it| !it.is_empty()),
         ..ContainerOptions::default()
     })
 }

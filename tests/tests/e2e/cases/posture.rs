@@ -226,16 +226,25 @@ fn read_only_reaches_as_far_as_asked(world: &World) -> Result<()> {
     let script = "(echo x >/mnt/top) 2>/dev/null && echo top; (echo x >/mnt/sub/new) 2>/dev/null && echo below; ls /mnt/sub/file 2>/dev/null; true";
     let source = folder.path().display();
     let bind = format!("type=bind,src={source},dst=/mnt,readonly");
-    for (more, said) in [
-        ("", "/mnt/sub/file\n"),
-        (",bind-recursive=enabled", "/mnt/sub/file\n"),
+    let mut mounts = vec![
+        (",bind-propagation=rslave", "/mnt/sub/file\n"),
         (
-            ",bind-propagation=rprivate,bind-recursive=readonly",
+            ",bind-propagation=slave,bind-recursive=enabled",
             "/mnt/sub/file\n",
         ),
-        (",bind-recursive=writable", "below\n/mnt/sub/file\n"),
-        (",bind-recursive=disabled", ""),
-    ] {
+        (
+            ",bind-propagation=rslave,bind-recursive=writable",
+            "below\n/mnt/sub/file\n",
+        ),
+        (",bind-propagation=rslave,bind-recursive=disabled", ""),
+    ];
+    // A folder that nobody may write to is shared with the guest by itself, and
+    // what others mount in theirs is not there.
+    if !world.is_vm() {
+        let forced = ",bind-propagation=rprivate,bind-recursive=readonly";
+        mounts.extend([("", "/mnt/sub/file\n"), (forced, "/mnt/sub/file\n")]);
+    }
+    for (more, said) in mounts {
         let mount = format!("{bind}{more}");
         let output = world
             .run_with(&["--mount", &mount], ["sh", "-c", script])
@@ -243,7 +252,7 @@ fn read_only_reaches_as_far_as_asked(world: &World) -> Result<()> {
         output.success()?.stdout_is(said).context(mount)?;
     }
     let output = world
-        .run_with(&["-v", &folder.at(":ro,z")], ["sh", "-c", script])
+        .run_with(&["-v", &folder.at(":ro,rslave,z")], ["sh", "-c", script])
         .output()?;
     output.success()?.stdout_is("/mnt/sub/file\n")?;
     unmount(&mounter)

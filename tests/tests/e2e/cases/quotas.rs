@@ -20,6 +20,7 @@ pub(super) fn all() -> Vec<Case> {
             further_limits_that_make_no_sense_start_nothing,
             who_takes_too_much_dies_alone,
             no_container_is_spared_more_than_the_agent,
+            a_group_can_lie_in_another,
         ],
     }
 }
@@ -252,6 +253,44 @@ fn no_container_is_spared_more_than_the_agent(world: &World) -> Result<()> {
     ensure!(inside >= agent, "{inside} is below {agent}");
     if inside != -1000 {
         output.stderr_has("oom_score_adj")?;
+    }
+    Ok(())
+}
+
+fn a_group_can_lie_in_another(world: &World) -> Result<()> {
+    let parent = format!("/isolazi-e2e-{}", std::process::id());
+    let looked = look_into_a_group_in(world, &parent);
+    // Like Docker's, the parent stays: it may be anybody's.
+    for hierarchy in fs::read_dir("/sys/fs/cgroup")? {
+        let group = hierarchy?.path().join(parent.trim_start_matches('/'));
+        drop(fs::remove_dir(group));
+    }
+    drop(fs::remove_dir(format!("/sys/fs/cgroup{parent}")));
+    looked
+}
+
+fn look_into_a_group_in(world: &World, parent: &str) -> Result<()> {
+    let options = ["--cgroup-parent", parent, "-m", "64m", "--cpuset-cpus", "0"];
+    let container = world.start(&options, &["sleep", "1000"])?;
+    let described = container.inspect()?;
+    let shown = &described["HostConfig"]["CgroupParent"];
+    same("CgroupParent", shown, &json!(parent))?;
+    let memory = limit(&container, "memory.max", "memory/memory.limit_in_bytes")?;
+    same("memory", &memory, &(64 << 20).to_string())?;
+    if !world.is_vm() {
+        let groups = fs::read_to_string(format!("/proc/{}/cgroup", described["State"]["Pid"]))?;
+        let own = format!("{parent}/{}", described["Id"].as_str().unwrap_or_default());
+        ensure!(groups.contains(&own), "{own} is not in {groups}");
+    }
+    for verb in ["pause", "unpause", "stop"] {
+        let output = world.isolazi([verb, container.name()]).output()?;
+        output.success()?;
+    }
+    for bad in ["a/../../b", "/a//b", "."] {
+        let output = world
+            .run_with(&["--cgroup-parent", bad], ["true"])
+            .output()?;
+        output.fails_with(125, "not the path of a control group")?;
     }
     Ok(())
 }
