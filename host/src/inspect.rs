@@ -135,7 +135,9 @@ fn mount(mount: &BindMount) -> Value {
         "Type": "bind",
         "Source": mount.host_path,
         "Destination": mount.target,
+        "Mode": if mount.read_only { "ro" } else { "" },
         "RW": !mount.read_only,
+        "Propagation": mount.propagation.name(),
     })
 }
 

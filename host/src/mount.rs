@@ -1,6 +1,6 @@
 //! `--mount KEY=VALUE,…` and `--tmpfs DST[:OPTIONS]`.
 
-use isolazi_protocol::{TmpfsMount, VolumeMount};
+use isolazi_protocol::{BindRecursion, Propagation, TmpfsMount, VolumeMount};
 
 use crate::volume::{Mount, Volume, VolumeError};
 
@@ -43,6 +43,16 @@ pub enum MountError {
         /// What is missing.
         field: &'static str,
     },
+    /// A field that makes sense with another only.
+    #[error("'{field}' in '{mount}' needs {with}, too")]
+    Needs {
+        /// The whole.
+        mount: String,
+        /// The field.
+        field: &'static str,
+        /// What it needs.
+        with: &'static str,
+    },
     /// A quote without an end.
     #[error("'{0}' has a quote without an end")]
     Quote(String),
@@ -70,6 +80,10 @@ struct Fields {
     no_copy: bool,
     labels: Vec<(String, String)>,
     tmpfs: Vec<String>,
+    propagation: Option<Propagation>,
+    recursion: BindRecursion,
+    /// What is mounted below has to be read-only, too.
+    all_read_only: bool,
 }
 
 /// Parses `--mount`, and looks a source on this host up.
@@ -84,14 +98,19 @@ pub fn mount(text: &str) -> Result<Mount, MountError> {
         mount: text.to_owned(),
         field,
     };
-    let target = said.target.ok_or_else(|| missing("target=PATH"))?;
+    let target = said.target.clone().ok_or_else(|| missing("target=PATH"))?;
     if !target.starts_with('/') {
         return Err(VolumeError::RelativeTarget(target).into());
     }
     Ok(match kind {
         "bind" => {
+            recursion_makes_sense(text, &said)?;
             let source = said.source.ok_or_else(|| missing("source=PATH"))?;
-            Mount::Bind(Volume::find(&source, &target, said.read_only)?)
+            Mount::Bind(Volume {
+                propagation: said.propagation.unwrap_or_default(),
+                recursion: said.recursion,
+                ..Volume::find(&source, &target, said.read_only)?
+            })
         }
         "tmpfs" => {
             let protect = said.read_only.then(|| "ro".to_owned());
@@ -109,6 +128,29 @@ pub fn mount(text: &str) -> Result<Mount, MountError> {
             labels: said.labels.into_iter().collect(),
         }),
     })
+}
+
+/// As Docker has it, what is mounted below is said to be writable or not only of
+/// a mount that is not.
+fn recursion_makes_sense(text: &str, said: &Fields) -> Result<(), MountError> {
+    let needs = |field, with| MountError::Needs {
+        mount: text.to_owned(),
+        field,
+        with,
+    };
+    if said.recursion == BindRecursion::Writable && !said.read_only {
+        return Err(needs("bind-recursive=writable", "readonly"));
+    }
+    if said.all_read_only && !said.read_only {
+        return Err(needs("bind-recursive=readonly", "readonly"));
+    }
+    if said.all_read_only && said.propagation != Some(Propagation::RPrivate) {
+        return Err(needs(
+            "bind-recursive=readonly",
+            "bind-propagation=rprivate",
+        ));
+    }
+    Ok(())
 }
 
 /// The type, wherever it stands.
@@ -151,17 +193,29 @@ impl Fields {
             }
             ("target" | "dst" | "destination", _) => self.target = given().map(str::to_owned),
             ("readonly" | "ro", _) => self.read_only = switch(value).ok_or_else(|| bad(SWITCH))?,
-            ("bind-propagation", "bind") => match value {
-                Some("private" | "rprivate") => {}
-                other => {
-                    let other = other.unwrap_or_default().to_owned();
-                    return Err(VolumeError::Propagation(other).into());
-                }
-            },
-            ("bind-recursive", "bind") => match value {
-                Some("enabled" | "readonly") => {}
-                _ => return Err(bad("enabled")),
-            },
+            ("bind-propagation", "bind") => {
+                let found = value.and_then(Propagation::named);
+                self.propagation =
+                    Some(found.ok_or_else(|| {
+                        bad("shared, slave, private, rshared, rslave or rprivate")
+                    })?);
+            }
+            ("bind-recursive", "bind") => {
+                self.recursion = match value {
+                    Some("enabled" | "readonly") => BindRecursion::Enabled,
+                    Some("disabled") => BindRecursion::Disabled,
+                    Some("writable") => BindRecursion::Writable,
+                    _ => return Err(bad("enabled, disabled, writable or readonly")),
+                };
+                self.all_read_only = value == Some("readonly");
+            }
+            // Its older name.
+            ("bind-nonrecursive", "bind") => {
+                self.recursion = match switch(value).ok_or_else(|| bad(SWITCH))? {
+                    true => BindRecursion::Disabled,
+                    false => BindRecursion::Enabled,
+                };
+            }
             ("volume-nocopy", "volume") => {
                 self.no_copy = switch(value).ok_or_else(|| bad(SWITCH))?;
             }
@@ -185,9 +239,7 @@ impl Fields {
                 let mode = mode.ok_or_else(|| bad("a mode in octal, such as 1770"))?;
                 self.tmpfs.push(format!("mode={mode:o}"));
             }
-            ("bind-nonrecursive", "bind") if switch(value) == Some(false) => {}
-            ("bind-nonrecursive" | "bind-create-src", "bind")
-            | ("volume-opt" | "volume-subpath", "volume") => {
+            ("bind-create-src", "bind") | ("volume-opt" | "volume-subpath", "volume") => {
                 return Err(MountError::Unsupported {
                     mount: text.to_owned(),
                     field: field.to_owned(),
@@ -277,6 +329,12 @@ mod tests {
         };
         assert!(bind.read_only);
         assert_eq!(bind.target, "/host");
+        let text = "type=bind,src=/,dst=/x,ro,bind-propagation=rslave,bind-recursive=writable";
+        let Mount::Bind(bind) = mount(text).unwrap() else {
+            panic!("no bind");
+        };
+        assert_eq!(bind.propagation, Propagation::RSlave);
+        assert_eq!(bind.recursion, BindRecursion::Writable);
         for bad in ["type=bind,dst=/x", "type=bind,src=/no/such,dst=/x"] {
             assert!(mount(bad).is_err(), "{bad}");
         }
@@ -311,7 +369,22 @@ mod tests {
             ("type=tmpfs,dst=/x,tmpfs-mode=9", "tmpfs-mode=9"),
             ("type=tmpfs,dst=/x,tmpfs-size=big", "tmpfs-size=big"),
             ("dst=/x,volume-driver=nfs", "volume-driver=nfs"),
-            ("type=bind,src=/,dst=/x,bind-propagation=rshared", "rshared"),
+            (
+                "type=bind,src=/,dst=/x,bind-propagation=public",
+                "bind-propagation=public",
+            ),
+            (
+                "type=bind,src=/,dst=/x,bind-recursive=no",
+                "bind-recursive=no",
+            ),
+            (
+                "type=bind,src=/,dst=/x,bind-recursive=writable",
+                "needs readonly",
+            ),
+            (
+                "type=bind,src=/,dst=/x,ro,bind-recursive=readonly",
+                "needs bind-propagation=rprivate",
+            ),
         ] {
             let error = mount(text).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

@@ -240,6 +240,8 @@ mod tests {
             host_path: "/".to_owned(),
             target: "/four/".to_owned(),
             read_only: false,
+            propagation: isolazi_protocol::Propagation::default(),
+            recursion: isolazi_protocol::BindRecursion::default(),
         };
         let options = complete(given, &image, &[bind]);
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use isolazi_protocol::{TmpfsMount, VolumeMount};
+use isolazi_protocol::{BindRecursion, Propagation, TmpfsMount, VolumeMount};
 
 /// What the user wants mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,10 @@ pub struct Volume {
     pub target: String,
     /// No writing.
     pub read_only: bool,
+    /// Whether later mounts below it are shared.
+    pub propagation: Propagation,
+    /// What becomes of mounts below it.
+    pub recursion: BindRecursion,
 }
 
 /// Why an option is not a volume.
@@ -33,16 +37,18 @@ pub enum VolumeError {
     #[error("'{0}' is not a volume: expected SRC:DST, NAME:DST or DST, and :ro for no writing")]
     Form(String),
     /// The part after the second colon.
-    #[error("'{option}' in '{volume}' is not a volume option: use ro, rw or nocopy")]
+    #[error(
+        "'{option}' in '{volume}' is not a volume option: use ro, rw or nocopy, or for folders shared, slave, private, rshared, rslave or rprivate"
+    )]
     Option {
         /// The whole.
         volume: String,
         /// The part that is wrong.
         option: String,
     },
-    /// A way of passing mounts on that is not supported.
-    #[error("the propagation '{0}' of a mount is not supported yet: use private, or leave it out")]
-    Propagation(String),
+    /// A way of passing mounts on, of a volume.
+    #[error("the propagation '{0}' is for folders of the host and not for volumes: leave it out")]
+    Propagation(&'static str),
     /// The target.
     #[error("volume target '{0}' must be an absolute path")]
     RelativeTarget(String),
@@ -63,7 +69,14 @@ impl Mount {
         let parts = split(text)?;
         match parts.source {
             Some(path) if is_path(path) => {
-                Volume::find(path, parts.target, parts.read_only).map(Self::Bind)
+                let found = Volume::find(path, parts.target, parts.read_only)?;
+                Ok(Self::Bind(Volume {
+                    propagation: parts.propagation,
+                    ..found
+                }))
+            }
+            _ if !parts.propagation.is_private() => {
+                Err(VolumeError::Propagation(parts.propagation.name()))
             }
             name => Ok(Self::Volume(VolumeMount {
                 name: name.unwrap_or_default().to_owned(),
@@ -94,6 +107,8 @@ impl Volume {
             source,
             target: target.to_owned(),
             read_only,
+            propagation: Propagation::default(),
+            recursion: BindRecursion::default(),
         })
     }
 }
@@ -106,6 +121,7 @@ struct Parts<'a> {
     target: &'a str,
     read_only: bool,
     no_copy: bool,
+    propagation: Propagation,
 }
 
 fn split(text: &str) -> Result<Parts<'_>, VolumeError> {
@@ -127,23 +143,19 @@ fn split(text: &str) -> Result<Parts<'_>, VolumeError> {
         return Err(VolumeError::RelativeTarget(target.to_owned()));
     }
     let (mut read_only, mut no_copy) = (false, false);
+    let mut propagation = Propagation::default();
     for option in options.into_iter().flat_map(|options| options.split(',')) {
         match option {
             "ro" | "readonly" => read_only = true,
             "rw" => read_only = false,
             "nocopy" => no_copy = true,
-            // How it is here in any case.
-            "private" | "rprivate" => {}
-            "shared" | "rshared" | "slave" | "rslave" => {
-                return Err(VolumeError::Propagation(option.to_owned()));
-            }
             // Hints to Docker's own file sharing, and to SELinux.
             "cached" | "delegated" | "consistent" | "z" | "Z" => {}
             other => {
-                return Err(VolumeError::Option {
+                propagation = Propagation::named(other).ok_or_else(|| VolumeError::Option {
                     volume: text.to_owned(),
                     option: other.to_owned(),
-                });
+                })?;
             }
         }
     }
@@ -152,6 +164,7 @@ fn split(text: &str) -> Result<Parts<'_>, VolumeError> {
         target,
         read_only,
         no_copy,
+        propagation,
     })
 }
 
@@ -208,9 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn mounts_are_private() {
-        assert!(split("/a:/b:rprivate").is_ok());
-        let refused = split("/a:/b:rshared").unwrap_err().to_string();
+    fn only_folders_share_mounts() {
+        assert!(split("/a:/b").unwrap().propagation.is_private());
+        for propagation in Propagation::ALL {
+            let text = format!("/a:/b:ro,{},z", propagation.name());
+            assert_eq!(split(&text).unwrap().propagation, propagation);
+        }
+        assert!(Mount::parse("data:/b:rprivate").is_ok());
+        let refused = Mount::parse("data:/b:rshared").unwrap_err().to_string();
         assert!(refused.contains("rshared"), "{refused}");
     }
 

@@ -115,8 +115,82 @@ pub struct BindMount {
     pub host_path: String,
     /// Absolute path inside the container; created where it is missing.
     pub target: String,
-    /// Refuse writing, in the mount and everything below it.
+    /// Refuse writing, in the mount and, if `recursion` does not say otherwise,
+    /// everything below it.
     pub read_only: bool,
+    /// Whether what is mounted below it later, here or there, is seen there or here.
+    #[serde(default)]
+    pub propagation: Propagation,
+    /// What becomes of what is mounted below the source.
+    #[serde(default)]
+    pub recursion: BindRecursion,
+}
+
+/// How a bind mount shares what is mounted below it: mount_namespaces(7). The
+/// recursive ones hold for the mounts below it, too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagation {
+    /// Not at all, recursively.
+    #[default]
+    RPrivate,
+    /// Not at all.
+    Private,
+    /// In both directions, recursively.
+    RShared,
+    /// In both directions.
+    Shared,
+    /// From outside to inside, recursively.
+    RSlave,
+    /// From outside to inside.
+    Slave,
+}
+
+impl Propagation {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::RPrivate,
+        Self::Private,
+        Self::RShared,
+        Self::Shared,
+        Self::RSlave,
+        Self::Slave,
+    ];
+
+    /// Docker's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RPrivate => "rprivate",
+            Self::Private => "private",
+            Self::RShared => "rshared",
+            Self::Shared => "shared",
+            Self::RSlave => "rslave",
+            Self::Slave => "slave",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+
+    /// Whether nothing passes in either direction.
+    pub fn is_private(self) -> bool {
+        matches!(self, Self::RPrivate | Self::Private)
+    }
+}
+
+/// What becomes of what is mounted below a bind mount's source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BindRecursion {
+    /// It comes along, and is as read-only as the mount itself.
+    #[default]
+    Enabled,
+    /// It stays away.
+    Disabled,
+    /// It comes along, and is writable even where the mount itself is not.
+    Writable,
 }
 
 /// Where the agent finds a bind mount's source.

@@ -37,6 +37,7 @@ mod limits;
 mod message;
 mod options;
 mod pieces;
+mod privileges;
 mod transport;
 mod usage;
 
@@ -45,16 +46,16 @@ pub use codec::{
     decode_header, encode,
 };
 pub use container::{
-    BindMount, BindSource, ContainerDetail, ContainerSpec, ContainerState, ContainerSummary,
-    ExecSpec, ImageIdentity, Isolation, NetworkMode, ProcessSpec, Resources, RestartPolicy,
-    SeccompProfile, SummaryMount, WindowSize,
+    BindMount, BindRecursion, BindSource, ContainerDetail, ContainerSpec, ContainerState,
+    ContainerSummary, ExecSpec, ImageIdentity, Isolation, NetworkMode, ProcessSpec, Propagation,
+    Resources, RestartPolicy, SeccompProfile, SummaryMount, WindowSize,
 };
 pub use error::{ErrorCode, WireError};
 pub use health::{Health, HealthCheck, HealthStatus, HealthTest, ProbeResult};
 pub use id::{ContainerId, Digest, IdError};
 pub use inside::{ContainerUsage, Content, PathInfo, PathKind, ProcessInfo};
 pub use journal::{Follower, Happening, JOURNAL, Journal, ObjectKind};
-pub use limits::CgroupLimits;
+pub use limits::{CgroupLimits, DeviceRate};
 pub use message::{
     AgentInfo, ClientControl, Compression, Event, Greeting, Hello, LayerBounds, LogRange, Reply,
     Request, ServerMessage, Token,
@@ -64,6 +65,10 @@ pub use options::{
     VolumeMount,
 };
 pub use pieces::PieceReader;
+pub use privileges::{
+    Capabilities, Capability, DeviceAccess, DeviceError, DeviceKind, DeviceMapping, DeviceRule,
+    Privileges, UnknownCapability,
+};
 pub use transport::{Transport, TransportError};
 pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
 

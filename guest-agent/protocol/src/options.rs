@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::HealthCheck;
+use crate::{HealthCheck, Privileges};
 
 /// Options of a container. What is not said is as if it were not there, so that
 /// containers made before an option existed can still be read.
@@ -44,6 +44,11 @@ pub struct ContainerOptions {
     pub tmpfs: Vec<TmpfsMount>,
     /// How to find out whether it is well.
     pub health: Option<HealthCheck>,
+    /// Capabilities and devices.
+    pub privileges: Privileges,
+    /// The control group that its own lies in: below the hierarchy's root where it
+    /// starts with a slash, else beside the agent's.
+    pub cgroup_parent: Option<String>,
 }
 
 /// A line of `/etc/hosts`.

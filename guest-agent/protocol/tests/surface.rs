@@ -46,6 +46,8 @@ fn spec() -> ContainerSpec {
         host_path: "/h".to_owned(),
         target: "/t".to_owned(),
         read_only,
+        propagation: Propagation::RSlave,
+        recursion: BindRecursion::Writable,
     };
     ContainerSpec {
         name: Some(name()),
@@ -85,6 +87,36 @@ fn limits() -> CgroupLimits {
         cpu_weight: Some(7),
         cpuset_cpus: Some("0-1".to_owned()),
         io_weight: Some(8),
+        cpu_shares: Some(9),
+        cpuset_mems: Some("0".to_owned()),
+        blkio_weight: Some(10),
+        memory_swappiness: Some(11),
+        oom_kill_disable: true,
+        device_read_bps: rate(12),
+        device_write_bps: rate(13),
+        device_read_iops: rate(14),
+        device_write_iops: rate(15),
+    }
+}
+
+fn rate(rate: u64) -> Vec<DeviceRate> {
+    vec![DeviceRate {
+        path: "/dev/x".to_owned(),
+        rate,
+    }]
+}
+
+fn privileges() -> Privileges {
+    Privileges {
+        privileged: true,
+        cap_add: vec![Capabilities::All],
+        cap_drop: vec!["kill".parse().unwrap()],
+        devices: vec![DeviceMapping {
+            host: "/dev/x".to_owned(),
+            container: "/dev/y".to_owned(),
+            access: DeviceAccess::ALL,
+        }],
+        device_rules: vec!["c 1:* r".parse().unwrap()],
     }
 }
 
@@ -140,6 +172,8 @@ fn options() -> ContainerOptions {
             start_interval: 4,
             retries: 5,
         }),
+        privileges: privileges(),
+        cgroup_parent: Some("/p".to_owned()),
     }
 }
 

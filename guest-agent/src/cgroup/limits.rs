@@ -5,15 +5,22 @@ use std::path::Path;
 use cgroups_rs::MaxValue;
 use cgroups_rs::pid::PidController;
 
-use super::{Hierarchy, devices};
-use crate::launch::plan::CgroupPlan;
+use super::{Hierarchy, LimitError, devices};
+use crate::launch::plan::{CgroupPlan, DevicesPlan};
 
 /// Controllers of v2 that tell what a container uses also where it has no
 /// limit. (Those of v1 always do.)
 const ACCOUNTING: [&str; 3] = ["memory", "cpu", "io"];
 
 /// Sets all of the plan's limits, and says of each that could not be.
-pub(super) fn set(hierarchies: &[Hierarchy], plan: &CgroupPlan, warnings: &mut Vec<String>) {
+///
+/// # Errors
+/// When devices cannot be limited and nothing else would keep the container from them.
+pub(super) fn set(
+    hierarchies: &[Hierarchy],
+    plan: &CgroupPlan,
+    warnings: &mut Vec<String>,
+) -> Result<(), LimitError> {
     if let Some(unified) = hierarchies.iter().find(|it| it.is_unified()) {
         for controller in ACCOUNTING {
             // A machine without it has nothing to tell.
@@ -29,7 +36,11 @@ pub(super) fn set(hierarchies: &[Hierarchy], plan: &CgroupPlan, warnings: &mut V
         "the limit of processes",
         limit_pids(hierarchies, plan.pids_limit),
     );
-    note("the limit of devices", limit_devices(hierarchies));
+    match limit_devices(hierarchies, &plan.devices) {
+        Err(why) if plan.devices.needed => return Err(LimitError::Devices(why)),
+        done => note("the limit of devices", done),
+    }
+    Ok(())
 }
 
 /// The folder in which `controller` is set, by v1's and v2's name of it, and
@@ -80,12 +91,19 @@ pub(super) fn limit_pids(hierarchies: &[Hierarchy], limit: u64) -> Result<(), St
         .map_err(|error| error.to_string())
 }
 
-fn limit_devices(hierarchies: &[Hierarchy]) -> Result<(), String> {
+fn limit_devices(hierarchies: &[Hierarchy], plan: &DevicesPlan) -> Result<(), String> {
+    if plan.open {
+        // A new group is as open as the one above it.
+        return Ok(());
+    }
+    let rules = &plan.rules;
     if let Some(legacy) = hierarchies.iter().find(|it| it.controls("devices")) {
-        return devices::limit_v1(&legacy.folder).map_err(|error| error.to_string());
+        return devices::limit_v1(&legacy.folder, rules).map_err(|error| error.to_string());
     }
     match hierarchies.iter().find(|it| it.is_unified()) {
-        Some(unified) => devices::limit_unified(&unified.folder).map_err(|error| error.to_string()),
+        Some(unified) => {
+            devices::limit_unified(&unified.folder, rules).map_err(|error| error.to_string())
+        }
         None => Err("this machine has no devices controller".to_owned()),
     }
 }

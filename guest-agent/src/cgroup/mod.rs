@@ -20,9 +20,12 @@
 //! that the user asked for is an error.
 
 pub mod devices;
+mod error;
 mod freeze;
+mod legacy;
 mod limits;
 mod place;
+mod rates;
 mod remove;
 mod resources;
 pub mod usage;
@@ -35,11 +38,12 @@ use std::path::PathBuf;
 
 use crate::launch::plan::CgroupPlan;
 
+pub use error::LimitError;
 pub use freeze::freeze;
 pub(crate) use place::folders_in;
 pub use remove::{RemoveError, remove};
 pub(crate) use resources::cpu_list;
-pub use resources::{LimitError, check, has_killed, update};
+pub use resources::{check, has_killed, update};
 
 /// A container's folder in one hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +83,7 @@ impl Cgroup {
         let mut warnings = Vec::new();
         let mut hierarchies = place::own_hierarchies(&plan.path);
         // That of v1 refuses processes until it is told which processors to use.
-        hierarchies.retain(|it| !it.controls("cpuset") || plan.limits.cpuset_cpus.is_some());
+        hierarchies.retain(|it| !it.controls("cpuset") || resources::needs_cpuset(&plan.limits));
         hierarchies.retain(|hierarchy| match place::make_folder(&hierarchy.folder) {
             Ok(()) => true,
             Err(error) => {
@@ -90,8 +94,8 @@ impl Cgroup {
                 false
             }
         });
-        limits::set(&hierarchies, plan, &mut warnings);
-        resources::set(&hierarchies, &plan.limits)?;
+        limits::set(&hierarchies, plan, &mut warnings)?;
+        resources::set(&hierarchies, &plan.limits, &mut warnings)?;
         Ok(Self {
             hierarchies,
             warnings,

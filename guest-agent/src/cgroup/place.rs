@@ -1,10 +1,12 @@
 //! Where a container's cgroup is: from `/proc/self/cgroup`, and the places
 //! where every distribution mounts the hierarchies.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use isolazi_protocol::ContainerId;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::Pid;
 
@@ -30,10 +32,14 @@ struct Membership<'a> {
     path: &'a str,
 }
 
-/// Where a container's folders `path` are to be, beside our own groups.
+/// Where a container's folders `path` are to be: beside our own groups, or below
+/// the hierarchy's root where it starts with a slash.
 pub(super) fn own_hierarchies(path: &str) -> Vec<Hierarchy> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    hierarchies(&own, |mount, own| base_of(mount, own).join(path))
+    hierarchies(&own, |mount, own| match path.strip_prefix('/') {
+        Some(path) => mount.join(path),
+        None => base_of(mount, own).join(path),
+    })
 }
 
 /// The folders of a process's own groups.
@@ -48,8 +54,8 @@ pub(super) fn hierarchies_of(pid: Pid) -> Vec<Hierarchy> {
 
 /// Whether a folder is one that we have made for a container.
 fn has_limited(folder: &Path) -> bool {
-    let parent = folder.parent().and_then(Path::file_name);
-    parent.is_some_and(|name| name == "isolazi")
+    let name = folder.file_name().and_then(OsStr::to_str);
+    name.is_some_and(|name| name.parse::<ContainerId>().is_ok())
 }
 
 fn hierarchies(groups: &str, place: impl Fn(&Path, &str) -> PathBuf) -> Vec<Hierarchy> {
@@ -135,7 +141,7 @@ pub(super) fn find(path: &str) -> Vec<Hierarchy> {
 /// the first one tells whether to look through the others.
 fn search_all(hierarchies: &mut [Hierarchy], path: &str) {
     for hierarchy in hierarchies {
-        match search(&mount_of(&hierarchy.name), path) {
+        match search(&mount_of(&hierarchy.name), path.trim_start_matches('/')) {
             Some(folder) => hierarchy.folder = folder,
             // Where it is only in if that was asked for.
             None if hierarchy.controls("cpuset") => {}

@@ -9,84 +9,29 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use isolazi_protocol::{CgroupLimits, ErrorCode, WireError};
+use isolazi_protocol::CgroupLimits;
 
-use super::{Hierarchy, limits, place};
+use super::{Hierarchy, LimitError, legacy, limits, place, rates};
 
 /// Microseconds of a period where nobody says.
 const PERIOD: u64 = 100_000;
 /// What no limit is, to v1.
 const UNLIMITED_V1: &str = "-1";
 const ONLINE: &str = "/sys/devices/system/cpu/online";
-
-/// Why a limit cannot be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum LimitError {
-    /// The kernel has nothing that would.
-    #[error("cannot limit {what}: this machine has no {lacks}; leave {option} out")]
-    Missing {
-        /// Of what.
-        what: &'static str,
-        /// Which controller, or which file of it.
-        lacks: String,
-        /// The user's option for it.
-        option: &'static str,
-    },
-    /// More processors than there are.
-    #[error("cannot use {asked} processors: there are only {there}; use less with --cpus")]
-    TooManyCpus {
-        /// So many were asked for.
-        asked: f64,
-        /// So many there are.
-        there: usize,
-    },
-    /// Processors that are not there.
-    #[error(
-        "there are no processors {asked}: this machine has {there}; use those with --cpuset-cpus"
-    )]
-    NoSuchCpus {
-        /// Those asked for.
-        asked: String,
-        /// Those there are.
-        there: String,
-    },
-    /// The kernel refused.
-    #[error("cannot limit {what} to {value}: {source}")]
-    Refused {
-        /// Of what.
-        what: &'static str,
-        /// To what.
-        value: String,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl From<LimitError> for WireError {
-    fn from(error: LimitError) -> Self {
-        let code = match &error {
-            LimitError::Missing { .. } => ErrorCode::Unsupported,
-            LimitError::TooManyCpus { .. } | LimitError::NoSuchCpus { .. } => {
-                ErrorCode::InvalidArgument
-            }
-            LimitError::Refused { .. } => ErrorCode::Internal,
-        };
-        Self::new(code, error.to_string())
-    }
-}
+const NODES: &str = "/sys/devices/system/node/has_memory";
 
 /// One limit, as what is to be written where.
 #[derive(Debug, PartialEq, Eq)]
-struct Setting {
-    what: &'static str,
-    option: &'static str,
-    controller: &'static str,
+pub(super) struct Setting {
+    pub(super) what: &'static str,
+    pub(super) option: &'static str,
+    pub(super) controller: &'static str,
     /// In this order.
-    writes: Vec<Write>,
+    pub(super) writes: Vec<Write>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Write {
+pub(super) struct Write {
     /// The first of these that is there.
     files: &'static [&'static str],
     value: String,
@@ -94,7 +39,7 @@ struct Write {
     optional: bool,
 }
 
-fn write(files: &'static [&'static str], value: impl std::fmt::Display) -> Write {
+pub(super) fn write(files: &'static [&'static str], value: impl std::fmt::Display) -> Write {
     Write {
         files,
         value: value.to_string(),
@@ -102,7 +47,14 @@ fn write(files: &'static [&'static str], value: impl std::fmt::Display) -> Write
     }
 }
 
-/// The limits as settings of v2, or of v1.
+/// All limits that both versions have.
+fn all_settings(limits: &CgroupLimits, v2: bool) -> Result<Vec<Setting>, LimitError> {
+    let mut all = settings(limits, v2);
+    all.extend(rates::settings(limits, v2)?);
+    Ok(all)
+}
+
+/// Those of them that say what they are to be without asking the machine.
 fn settings(limits: &CgroupLimits, v2: bool) -> Vec<Setting> {
     [
         memory(limits, v2),
@@ -110,6 +62,7 @@ fn settings(limits: &CgroupLimits, v2: bool) -> Vec<Setting> {
         cpu(limits, v2),
         weight(limits, v2),
         cpuset(limits),
+        memory_nodes(limits),
         io_weight(limits, v2),
     ]
     .into_iter()
@@ -213,15 +166,26 @@ fn cpu(limits: &CgroupLimits, v2: bool) -> Option<Setting> {
 }
 
 fn weight(limits: &CgroupLimits, v2: bool) -> Option<Setting> {
-    let weight = limits.cpu_weight?;
+    // The default is 100 in v2 and 1024 in v1, where shares are from 2 to 262144.
+    let (weight, shares, option) = match (limits.cpu_weight, limits.cpu_shares) {
+        (Some(weight), _) => {
+            let shares = (weight * 1024 / 100).clamp(2, 262_144);
+            (weight, shares, "--cpu-weight")
+        }
+        // As runc has it, one range becomes the other.
+        (None, Some(shares)) => {
+            let weight = 1 + shares.saturating_sub(2) * 9_999 / 262_142;
+            (weight, shares, "--cpu-shares")
+        }
+        (None, None) => return None,
+    };
     let write = match v2 {
         true => write(&["cpu.weight"], weight),
-        // The default is 100 there and 1024 here.
-        false => write(&["cpu.shares"], (weight * 1024 / 100).clamp(2, 262_144)),
+        false => write(&["cpu.shares"], shares),
     };
     Some(Setting {
         what: "the share of the processors",
-        option: "--cpu-weight",
+        option,
         controller: "cpu",
         writes: vec![write],
     })
@@ -236,20 +200,38 @@ fn cpuset(limits: &CgroupLimits) -> Option<Setting> {
     })
 }
 
+fn memory_nodes(limits: &CgroupLimits) -> Option<Setting> {
+    Some(Setting {
+        what: "the memory nodes",
+        option: "--cpuset-mems",
+        controller: "cpuset",
+        writes: vec![write(&["cpuset.mems"], limits.cpuset_mems.as_ref()?)],
+    })
+}
+
+/// Whether there has to be a group of v1's cpuset controller.
+pub(super) fn needs_cpuset(limits: &CgroupLimits) -> bool {
+    limits.cpuset_cpus.is_some() || limits.cpuset_mems.is_some()
+}
+
 /// BFQ, a scheduler of block devices, knows weights up to 1000 only.
 fn io_weight(limits: &CgroupLimits, v2: bool) -> Option<Setting> {
-    let weight = limits.io_weight?;
+    // The default is 100 in v2 and 500 in v1, where weights are from 10 to 1000.
+    let (weight, old, option) = match (limits.io_weight, limits.blkio_weight) {
+        (Some(weight), _) => (weight, weight.clamp(10, 1000), "--io-weight"),
+        (None, Some(old)) => {
+            let weight = 1 + old.saturating_sub(10) * 9_999 / 990;
+            (weight, old, "--blkio-weight")
+        }
+        (None, None) => return None,
+    };
     let (files, weight, controller): (&'static [&'static str], _, _) = match v2 {
         true => (&["io.weight", "io.bfq.weight"], weight, "io"),
-        false => (
-            &["blkio.bfq.weight", "blkio.weight"],
-            weight.clamp(10, 1000),
-            "blkio",
-        ),
+        false => (&["blkio.bfq.weight", "blkio.weight"], old, "blkio"),
     };
     Some(Setting {
         what: "the share of the block devices",
-        option: "--io-weight",
+        option,
         controller,
         writes: vec![write(files, weight)],
     })
@@ -262,6 +244,7 @@ pub fn check(limits: &CgroupLimits) -> Result<(), LimitError> {
         return Ok(());
     }
     check_cpus(limits, &fs::read_to_string(ONLINE).unwrap_or_default())?;
+    check_nodes(limits, &fs::read_to_string(NODES).unwrap_or_default())?;
     // Any name will do to ask where it would be.
     let hierarchies = place::own_hierarchies("isolazi");
     let unified = hierarchies.iter().find(|it| it.is_unified());
@@ -270,7 +253,7 @@ pub fn check(limits: &CgroupLimits) -> Result<(), LimitError> {
         let list = base.and_then(|it| fs::read_to_string(it.join("cgroup.controllers")).ok());
         list.is_some_and(|list| list.split_whitespace().any(|it| it == controller))
     };
-    for setting in settings(limits, true) {
+    for setting in all_settings(limits, true)? {
         let old = match setting.controller {
             "io" => "blkio",
             other => other,
@@ -318,6 +301,24 @@ fn check_cpus(limits: &CgroupLimits, online: &str) -> Result<(), LimitError> {
     }
 }
 
+fn check_nodes(limits: &CgroupLimits, there: &str) -> Result<(), LimitError> {
+    // A kernel that knows of none has one.
+    let there = match there.trim() {
+        "" => "0",
+        list => list,
+    };
+    let asked = limits.cpuset_mems.as_deref().unwrap_or_default();
+    let known = cpu_list(there).unwrap_or_default();
+    let wanted = cpu_list(asked).unwrap_or_default();
+    match wanted.iter().all(|node| known.contains(node)) {
+        true => Ok(()),
+        false => Err(LimitError::NoSuchNodes {
+            asked: asked.to_owned(),
+            there: there.to_owned(),
+        }),
+    }
+}
+
 /// The numbers of a list such as `0-2,5` (cpuset(7)), each below 8192.
 pub(crate) fn cpu_list(text: &str) -> Option<Vec<u32>> {
     const MOST: u32 = 8192;
@@ -335,8 +336,12 @@ pub(crate) fn cpu_list(text: &str) -> Option<Vec<u32>> {
 }
 
 /// Sets all of them in a container's groups. What was set before a failure stays.
-pub(super) fn set(hierarchies: &[Hierarchy], wanted: &CgroupLimits) -> Result<(), LimitError> {
-    let (old, new) = (settings(wanted, false), settings(wanted, true));
+pub(super) fn set(
+    hierarchies: &[Hierarchy],
+    wanted: &CgroupLimits,
+    warnings: &mut Vec<String>,
+) -> Result<(), LimitError> {
+    let (old, new) = (all_settings(wanted, false)?, all_settings(wanted, true)?);
     for (old, new) in old.iter().zip(&new) {
         let legacy = hierarchies.iter().find(|it| it.controls(old.controller));
         if let Some(legacy) = legacy {
@@ -355,10 +360,10 @@ pub(super) fn set(hierarchies: &[Hierarchy], wanted: &CgroupLimits) -> Result<()
             None => return Err(missing(new, controller_of(new))),
         }
     }
-    Ok(())
+    legacy::set(hierarchies, wanted, warnings)
 }
 
-fn apply(setting: &Setting, folder: &Path) -> Result<(), LimitError> {
+pub(super) fn apply(setting: &Setting, folder: &Path) -> Result<(), LimitError> {
     for write in &setting.writes {
         let mut paths = write.files.iter().map(|file| folder.join(file));
         let Some(path) = paths.find(|path| path.exists()) else {
@@ -385,9 +390,12 @@ fn tamed(path: &Path, value: &str) -> String {
 }
 
 /// A new group of v1's takes no process before it is told what it may use: what
-/// the one above it may.
+/// the one above it may, which may be as new.
 fn fill_cpuset(folder: &Path) -> io::Result<()> {
-    let above: Vec<PathBuf> = folder.ancestors().take(3).map(Path::to_owned).collect();
+    let above = folder.ancestors().map(Path::to_owned);
+    let above: Vec<PathBuf> = above
+        .take_while(|it| it.join("cpuset.cpus").exists())
+        .collect();
     for pair in above.windows(2).rev() {
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if fs::read_to_string(pair[0].join(file))?.trim().is_empty() {
@@ -401,10 +409,11 @@ fn fill_cpuset(folder: &Path) -> io::Result<()> {
 /// Changes the limits of the groups named `path`, whose processes run.
 pub fn update(path: &str, pids_limit: u64, wanted: &CgroupLimits) -> Result<(), LimitError> {
     let mut hierarchies = place::find(path);
-    if wanted.cpuset_cpus.is_some() {
+    if needs_cpuset(wanted) {
         join_cpuset(path, &mut hierarchies, wanted)?;
     }
-    set(&hierarchies, wanted)?;
+    // What does not apply was said when it started.
+    set(&hierarchies, wanted, &mut Vec::new())?;
     limits::limit_pids(&hierarchies, pids_limit).map_err(|why| LimitError::Refused {
         what: "the number of processes",
         value: pids_limit.to_string(),

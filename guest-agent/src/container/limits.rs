@@ -1,9 +1,9 @@
 //! The limits of a container: which make sense, whatever the machine.
 
-use isolazi_protocol::{CgroupLimits, Resources, WireError};
+use isolazi_protocol::{CgroupLimits, DeviceRate, Resources, WireError};
 
 use crate::cgroup;
-use crate::container::plan::invalid;
+use crate::container::plan::{absolute, invalid};
 
 /// Least memory that a container can start with, as Docker has it.
 const LEAST_MEMORY: u64 = 6 << 20;
@@ -11,6 +11,10 @@ const LEAST_MEMORY: u64 = 6 << 20;
 const PERIODS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;
 const LEAST_QUOTA: u64 = 1_000;
 const WEIGHTS: std::ops::RangeInclusive<u64> = 1..=10_000;
+/// v1's shares of processors, and of block devices.
+const SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
+const BLKIO_WEIGHTS: std::ops::RangeInclusive<u64> = 10..=1_000;
+const MOST_SWAPPINESS: u64 = 100;
 /// A hundredth of a processor.
 const LEAST_NANO_CPUS: u64 = 10_000_000;
 
@@ -25,20 +29,80 @@ pub(super) fn validate(resources: &Resources) -> Result<(), WireError> {
     let limits = &resources.limits;
     memory(limits)?;
     cpu(limits)?;
-    for (option, weight) in [
-        ("--cpu-weight", limits.cpu_weight),
-        ("--io-weight", limits.io_weight),
-    ] {
-        if let Some(weight) = weight.filter(|it| !WEIGHTS.contains(it)) {
-            return Err(invalid(format!("{option} {weight} is not from 1 to 10000")));
-        }
-    }
+    weights(limits)?;
     if let Some(cpus) = limits.cpuset_cpus.as_deref()
         && cgroup::cpu_list(cpus).is_none()
     {
         return Err(invalid(format!(
             "--cpuset-cpus '{cpus}' is not a list of processors, such as 0-2,5"
         )));
+    }
+    if let Some(nodes) = limits.cpuset_mems.as_deref()
+        && cgroup::cpu_list(nodes).is_none()
+    {
+        return Err(invalid(format!(
+            "--cpuset-mems '{nodes}' is not a list of memory nodes, such as 0-1"
+        )));
+    }
+    rates(limits)
+}
+
+fn weights(limits: &CgroupLimits) -> Result<(), WireError> {
+    for (option, weight, range) in [
+        ("--cpu-weight", limits.cpu_weight, WEIGHTS),
+        ("--io-weight", limits.io_weight, WEIGHTS),
+        ("--cpu-shares", limits.cpu_shares, SHARES),
+        ("--blkio-weight", limits.blkio_weight, BLKIO_WEIGHTS),
+        (
+            "--memory-swappiness",
+            limits.memory_swappiness,
+            0..=MOST_SWAPPINESS,
+        ),
+    ] {
+        if let Some(weight) = weight.filter(|it| !range.contains(it)) {
+            let (least, most) = (range.start(), range.end());
+            return Err(invalid(format!(
+                "{option} {weight} is not from {least} to {most}"
+            )));
+        }
+    }
+    for (one, other, both) in [
+        (
+            "--cpu-weight",
+            "--cpu-shares",
+            limits.cpu_weight.and(limits.cpu_shares),
+        ),
+        (
+            "--io-weight",
+            "--blkio-weight",
+            limits.io_weight.and(limits.blkio_weight),
+        ),
+    ] {
+        if both.is_some() {
+            return Err(invalid(format!(
+                "{one} and {other} are the same thing by two names: give one of them"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn rates(limits: &CgroupLimits) -> Result<(), WireError> {
+    let all = [
+        ("--device-read-bps", &limits.device_read_bps),
+        ("--device-write-bps", &limits.device_write_bps),
+        ("--device-read-iops", &limits.device_read_iops),
+        ("--device-write-iops", &limits.device_write_iops),
+    ];
+    for (option, rates) in all {
+        for DeviceRate { path, rate } in rates {
+            absolute(option, path)?;
+            if *rate == 0 {
+                return Err(invalid(format!(
+                    "{option} {path}:0 would let nothing through; give more, or leave it out"
+                )));
+            }
+        }
     }
     Ok(())
 }
@@ -105,6 +169,13 @@ mod tests {
 
     type Change = fn(&mut CgroupLimits);
 
+    fn rate(path: &str, rate: u64) -> Vec<DeviceRate> {
+        vec![DeviceRate {
+            path: path.to_owned(),
+            rate,
+        }]
+    }
+
     fn validated(change: Change) -> Result<(), String> {
         let mut resources = Resources::default();
         change(&mut resources.limits);
@@ -137,7 +208,7 @@ mod tests {
 
     #[test]
     fn contradictions_and_what_is_out_of_range_are_named() {
-        let wrong: [(Change, &str); 12] = [
+        let wrong: [(Change, &str); 20] = [
             (|limits| limits.memory = Some(6 * MIB - 1), "--memory "),
             (
                 |limits| limits.memory_reservation = Some(1),
@@ -179,6 +250,32 @@ mod tests {
             (
                 |limits| limits.cpuset_cpus = Some("all".to_owned()),
                 "--cpuset-cpus 'all'",
+            ),
+            (
+                |limits| limits.cpuset_mems = Some("x".to_owned()),
+                "--cpuset-mems 'x'",
+            ),
+            (|limits| limits.cpu_shares = Some(1), "--cpu-shares 1"),
+            (|limits| limits.blkio_weight = Some(9), "--blkio-weight 9"),
+            (
+                |limits| limits.memory_swappiness = Some(101),
+                "--memory-swappiness 101",
+            ),
+            (
+                |limits| (limits.cpu_weight, limits.cpu_shares) = (Some(1), Some(2)),
+                "--cpu-weight and --cpu-shares",
+            ),
+            (
+                |limits| (limits.io_weight, limits.blkio_weight) = (Some(1), Some(10)),
+                "--io-weight and --blkio-weight",
+            ),
+            (
+                |limits| limits.device_read_bps = rate("disk", 1),
+                "--device-read-bps 'disk'",
+            ),
+            (
+                |limits| limits.device_write_iops = rate("/dev/x", 0),
+                "--device-write-iops /dev/x:0",
             ),
         ];
         for (change, said) in wrong {

@@ -27,6 +27,8 @@ pub mod log;
 mod names;
 mod options;
 pub mod plan;
+pub mod privileges;
+mod propagation;
 mod shares;
 mod store;
 

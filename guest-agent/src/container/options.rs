@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use isolazi_protocol::{
-    ContainerOptions, ContainerSpec, ErrorCode, ExtraHost, TmpfsMount, Ulimit, VolumeMount,
-    WireError,
+    BindRecursion, ContainerOptions, ContainerSpec, ErrorCode, ExtraHost, Propagation, TmpfsMount,
+    Ulimit, VolumeMount, WireError,
 };
 
 use crate::container::files::ContainerDir;
@@ -52,6 +52,10 @@ pub(super) fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
         .iter()
         .try_for_each(|it| tmpfs(it).map(drop))?;
     options.health.iter().try_for_each(health::validate)?;
+    options
+        .cgroup_parent
+        .iter()
+        .try_for_each(|it| group_parent(it))?;
     if options.shm_size == Some(0) {
         return Err(invalid("the size of /dev/shm must be above 0".to_owned()));
     }
@@ -119,6 +123,18 @@ fn group(name: &str) -> Result<(), WireError> {
     match name.is_empty() || name.contains([':', '\n', '\0']) {
         false => Ok(()),
         true => Err(invalid(format!("'{name}' is not the name of a group"))),
+    }
+}
+
+fn group_parent(path: &str) -> Result<(), WireError> {
+    let parts = path.strip_prefix('/').unwrap_or(path).split('/');
+    let is_part = |part: &str| !matches!(part, "" | "." | "..") && part.len() <= 255;
+    let is_plain = !path.contains(['\0', '\n']);
+    match is_plain && path.len() <= 1024 && parts.into_iter().all(is_part) {
+        true => Ok(()),
+        false => Err(invalid(format!(
+            "--cgroup-parent '{path}' is not the path of a control group, such as /batch"
+        ))),
     }
 }
 
@@ -195,11 +211,13 @@ fn file_system_option(mount: &TmpfsMount, option: &str) -> Result<(String, Strin
     }
 }
 
-/// What the options come to. `volumes` are the folders of their volumes.
+/// What the options come to. `volumes` are the folders of their volumes, and
+/// `granted` are the settings that privileges come to.
 pub(super) fn settings(
     options: &ContainerOptions,
     volumes: &[PathBuf],
     dir: &ContainerDir,
+    granted: Settings,
 ) -> Result<Settings, WireError> {
     let sysctls = options.sysctls.iter();
     let fills = options.volumes.iter().zip(volumes);
@@ -223,6 +241,7 @@ pub(super) fn settings(
             .filter(|(mount, _)| !mount.no_copy)
             .map(fill)
             .collect(),
+        ..granted
     })
 }
 
@@ -236,6 +255,8 @@ pub(super) fn volume_binds<'a>(
         source: VolumeStore::data(folder),
         target: PathBuf::from(&mount.target),
         read_only: mount.read_only,
+        propagation: Propagation::default(),
+        recursion: BindRecursion::default(),
     })
 }
 
@@ -272,8 +293,10 @@ mod tests {
 
     #[test]
     fn every_option_that_makes_no_sense_is_refused() {
-        let breakages: [Breakage; 12] = [
+        let breakages: [Breakage; 14] = [
             |spec| spec.options.shm_size = Some(0),
+            |spec| spec.options.cgroup_parent = Some("/a/../..".to_owned()),
+            |spec| spec.options.cgroup_parent = Some(String::new()),
             |spec| spec.options.oom_score_adj = Some(1001),
             |spec| spec.options.groups.push("a:b".to_owned()),
             |spec| {
@@ -314,6 +337,8 @@ mod tests {
                     host_path: "/".to_owned(),
                     target: "/v".to_owned(),
                     read_only: false,
+                    propagation: Propagation::default(),
+                    recursion: BindRecursion::default(),
                 });
             },
         ];

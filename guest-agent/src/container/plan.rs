@@ -8,6 +8,8 @@ use isolazi_protocol::{BindMount, BindSource, ContainerSpec, ErrorCode, RestartP
 use crate::container::files::{ContainerDir, Record};
 use crate::container::limits;
 use crate::container::options;
+use crate::container::privileges;
+use crate::container::propagation;
 use crate::container::shares;
 use crate::launch::plan::{BindPlan, CgroupPlan, EtcFile, LaunchPlan, RootfsPlan, SeccompProgram};
 
@@ -60,6 +62,7 @@ pub fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
         .iter()
         .try_for_each(|mount| absolute("mount target", &mount.target))?;
     limits::validate(&spec.resources)?;
+    privileges::validate(&spec.options.privileges)?;
     options::validate(spec)
 }
 
@@ -137,7 +140,8 @@ pub fn plan(
     inputs: PlanInputs,
 ) -> Result<LaunchPlan, WireError> {
     let spec = &record.spec;
-    let settings = options::settings(&spec.options, &inputs.volumes, dir)?;
+    let (granted, devices) = privileges::grant(&spec.options.privileges)?;
+    let settings = options::settings(&spec.options, &inputs.volumes, dir, granted)?;
     let mut binds: Vec<_> = spec.mounts.iter().map(bind).collect::<Result<_, _>>()?;
     binds.extend(options::volume_binds(&spec.options, &inputs.volumes));
     let etc = ["hosts", "hostname", "resolv.conf"].map(|name| EtcFile {
@@ -156,11 +160,20 @@ pub fn plan(
         etc: etc.into(),
         binds,
         process: spec.process.clone(),
-        seccomp: inputs.seccomp,
+        // Whatever it might keep from a privileged container is what that was asked for.
+        seccomp: match settings.privileged {
+            true => Vec::new(),
+            false => inputs.seccomp,
+        },
         cgroup: CgroupPlan {
-            path: format!("isolazi/{}", record.id),
+            path: format!(
+                "{}/{}",
+                spec.options.cgroup_parent.as_deref().unwrap_or("isolazi"),
+                record.id
+            ),
             pids_limit: spec.resources.pids_limit,
             limits: spec.resources.limits.clone(),
+            devices,
         },
         settings,
     })
@@ -185,10 +198,13 @@ fn bind(mount: &BindMount) -> Result<BindPlan, WireError> {
             ),
         ));
     }
+    propagation::check(mount, &source)?;
     Ok(BindPlan {
         source,
         target: PathBuf::from(&mount.target),
         read_only: mount.read_only,
+        propagation: mount.propagation,
+        recursion: mount.recursion,
     })
 }
 

@@ -14,6 +14,7 @@ use nix::mount::{MsFlags, mount};
 use super::DATA_ROOT;
 use super::error::GuestError;
 use crate::sys::loopback;
+use crate::sys::mount::make_all_shared;
 
 /// Folder that the root moves through on its way.
 const NEW_ROOT: &str = "/.root";
@@ -90,6 +91,12 @@ pub(super) fn seal_root() -> Result<(), GuestError> {
         "/",
         MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY,
     )
+}
+
+/// Lets mounts be shared with containers that ask for it, as distributions do:
+/// a mount below a shared one is shared, too.
+pub(super) fn share_mounts() -> Result<(), GuestError> {
+    make_all_shared().map_err(GuestError::setup("share the mounts below", "/"))
 }
 
 fn bind(source: Option<&str>, target: &'static str, flags: MsFlags) -> Result<(), GuestError> {

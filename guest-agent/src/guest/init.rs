@@ -39,6 +39,7 @@ fn start() -> Result<(BootConfig, SignalFd), GuestError> {
     boot::configure(&config.hostname);
     disk::mount_data()?;
     boot::seal_root()?;
+    boot::share_mounts()?;
     Ok((config, signals))
 }
 

@@ -71,12 +71,20 @@ fn resource(limit: Limit) -> Resource {
 /// Sets how soon the calling process is killed when memory is short. Must be
 /// called while `/proc` still is the machine's.
 ///
-/// A launcher that the kernel spares does not pass that on: where nothing is
-/// asked for, the value is 0 at least.
+/// No container is spared more than its launcher, whose work it would be to
+/// clean up after it. And a launcher that the kernel spares does not pass that
+/// on: where nothing is asked for, the value is 0 at least.
 pub(super) fn set_oom_score(asked: Option<i32>, reporter: &Reporter) {
     let own = std::fs::read_to_string(OOM_SCORE_ADJ).unwrap_or_default();
     let own = own.trim();
+    let least = own.parse().unwrap_or(-1000);
     let wanted = match asked {
+        Some(value) if value < least => {
+            reporter.warning(&format!(
+                "oom_score_adj {value} would spare the container more than isolazi itself; it is {least}"
+            ));
+            least
+        }
         Some(value) => value,
         None if own.starts_with('-') => 0,
         None => return,

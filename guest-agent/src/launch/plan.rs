@@ -8,7 +8,17 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use isolazi_protocol::{CgroupLimits, ContainerId, ProcessSpec, Ulimit};
+use isolazi_protocol::{
+    BindRecursion, CgroupLimits, ContainerId, DeviceRule, ProcessSpec, Propagation, Ulimit,
+};
+
+use crate::sys::caps::CapabilitySet;
+
+/// What root keeps in a container where nobody says: CHOWN, DAC_OVERRIDE,
+/// FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT
+/// and SETFCAP.
+pub(crate) const DEFAULT_CAPABILITIES: CapabilitySet =
+    CapabilitySet::of(&[0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 31]);
 
 /// How to launch one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +68,39 @@ pub struct Settings {
     pub tmpfs: Vec<TmpfsPlan>,
     /// Volumes to fill from the image where they are empty.
     pub fills: Vec<FillPlan>,
+    /// Nothing is masked or protected, and privileges can be gained.
+    pub privileged: bool,
+    /// What root keeps, by bits; the default ones where there are none.
+    pub capabilities: Option<u64>,
+    /// Devices to show besides the standard ones.
+    pub devices: Vec<DevicePlan>,
+}
+
+impl Settings {
+    /// What root keeps.
+    pub(crate) fn kept(&self) -> CapabilitySet {
+        self.capabilities
+            .map_or(DEFAULT_CAPABILITIES, CapabilitySet::from_bits)
+    }
+}
+
+/// A device of the machine to show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevicePlan {
+    /// Its path on the machine.
+    pub source: PathBuf,
+    /// Absolute path in the container.
+    pub target: PathBuf,
+    /// A block device, else a character one.
+    pub block: bool,
+    /// Its number, `st_rdev`.
+    pub number: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 /// A memory file system.
@@ -117,8 +160,14 @@ pub struct BindPlan {
     pub source: PathBuf,
     /// Absolute path in the container.
     pub target: PathBuf,
-    /// Read-only, recursively.
+    /// Read-only, and what is mounted below it, too, if `recursion` does not say otherwise.
     pub read_only: bool,
+    /// How it shares what is mounted below it.
+    #[serde(default)]
+    pub propagation: Propagation,
+    /// What becomes of what is mounted below the source.
+    #[serde(default)]
+    pub recursion: BindRecursion,
 }
 
 /// A classic BPF program: each instruction as the eight bytes of a
@@ -129,11 +178,27 @@ pub struct SeccompProgram(pub Vec<[u8; 8]>);
 /// The container's control group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupPlan {
-    /// Path below the hierarchy's root: `isolazi/<id>`.
+    /// Path beside the agent's own group, `isolazi/<id>`, or below the hierarchy's
+    /// root, `/parent/<id>`.
     pub path: String,
     /// `pids.max`.
     pub pids_limit: u64,
     /// What somebody asked for.
     #[serde(default)]
     pub limits: CgroupLimits,
+    /// Which devices may be used.
+    #[serde(default)]
+    pub devices: DevicesPlan,
+}
+
+/// The devices that a container may use.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DevicesPlan {
+    /// All of them.
+    pub open: bool,
+    /// Those besides the standard ones.
+    pub rules: Vec<DeviceRule>,
+    /// Nothing else keeps the container from the others: it can make device files.
+    pub needed: bool,
 }

@@ -26,10 +26,6 @@ use crate::sys::caps::{self, CapabilitySet};
 use crate::sys::filter;
 use crate::sys::process::{CloseRange, close_range, exit_now, reset_signals};
 
-/// What root keeps in a container: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL,
-/// SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT and SETFCAP.
-const CAPABILITIES: CapabilitySet = CapabilitySet::of(&[0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 31]);
-
 /// A process to be, its strings checked.
 #[derive(Debug)]
 pub(super) struct Process<'a> {
@@ -110,12 +106,12 @@ impl<'a> Process<'a> {
         limits::set_ulimits(&self.settings.ulimits, reporter);
         let kept = match self.privileged {
             true => caps::permitted().at(Stage::Privileges, || "read capabilities")?,
-            false => CAPABILITIES,
+            false => self.settings.kept(),
         };
         drop_privileges(&identity, kept).at(Stage::Privileges, || {
             format!("become user {}", identity.uid)
         })?;
-        if !self.privileged {
+        if !self.privileged && !self.settings.privileged {
             set_no_new_privs().at(Stage::Privileges, || "renounce privileges")?;
         }
         self.replace(&environment, reporter)
@@ -242,8 +238,12 @@ fn enter_folder(root: &Root, cwd: &str) -> Result<(), LaunchError> {
     })
 }
 
-/// Leaves root with the capabilities `kept`, and everybody else with none. The
-/// order matters: each step needs what the next ones give up.
+/// Leaves root with the capabilities `kept`, and everybody else with none.
+///
+/// To other users they are a bound only, as with Docker: nothing is inheritable
+/// or ambient, so `execve` would take from them whatever they had, and what is
+/// granted reaches them through set-user-id programs and file capabilities, if
+/// at all. The order matters: each step needs what the next ones give up.
 fn drop_privileges(identity: &Identity, kept: CapabilitySet) -> Result<(), Errno> {
     caps::limit_bounding_set(kept)?;
     caps::clear_ambient()?;

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use crate::cgroup;
 use crate::container::lifecycle::{Action, Verdict};
 use crate::container::plan::{self, PlanInputs};
-use crate::container::{ContainerDir, NewContainer, Record, health, hosts_lines};
+use crate::container::{ContainerDir, NewContainer, Record, health, hosts_lines, privileges};
 use crate::events;
 use crate::seccomp;
 use crate::server::containers::{ATTEMPTS, PAUSE};
@@ -237,6 +237,7 @@ impl Engine {
         Self::require_root()?;
         plan::validate(&spec)?;
         cgroup::check(&spec.resources.limits)?;
+        privileges::check(&spec.options.privileges)?;
         // Until its record names them, nobody else knows that it needs them.
         let _layers = self
             .layers

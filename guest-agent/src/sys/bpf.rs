@@ -32,6 +32,15 @@ impl Instruction {
     }
 }
 
+#[cfg(test)]
+impl Instruction {
+    /// Code, destination, source, offset and immediate.
+    pub(crate) fn parts(self) -> (u8, u8, u8, i16, i32) {
+        let (to, from) = (self.registers & 0xf, self.registers >> 4);
+        (self.code, to, from, self.offset, self.immediate)
+    }
+}
+
 /// The part of `union bpf_attr` that loading a program uses.
 #[repr(C)]
 struct LoadAttributes {

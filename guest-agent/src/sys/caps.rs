@@ -4,6 +4,9 @@ use nix::errno::Errno;
 
 const VERSION_3: u32 = 0x2008_0522;
 
+/// `CAP_MKNOD`: making device files.
+pub const MKNOD: u8 = 27;
+
 /// A set of capabilities by their numbers in `linux/capability.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CapabilitySet(u64);
@@ -21,6 +24,16 @@ impl CapabilitySet {
             index += 1;
         }
         Self(bits)
+    }
+
+    /// The set whose members are the bits of a number.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The set as a number, its members bits.
+    pub const fn bits(self) -> u64 {
+        self.0
     }
 
     /// Whether the capability of this number is in the set.

@@ -166,6 +166,39 @@ pub fn restrict(mount: BorrowedFd<'_>, flags: MountFlags, recursive: bool) -> Re
     set_attributes(mount, c"", flags, 0, recursive)
 }
 
+/// How a mount shares what is mounted below it (mount_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Not at all.
+    Private,
+    /// In both directions, with those that it is a copy of.
+    Shared,
+    /// What is mounted below those is seen here, and not the reverse.
+    Slave,
+}
+
+/// Says how a mount, and those below it where `recursive`, share what is
+/// mounted below them.
+pub fn share(mount: BorrowedFd<'_>, sharing: Sharing, recursive: bool) -> Result<(), Errno> {
+    let propagation = match sharing {
+        Sharing::Private => libc::MS_PRIVATE,
+        Sharing::Shared => libc::MS_SHARED,
+        Sharing::Slave => libc::MS_SLAVE,
+    };
+    set_attributes(mount, c"", MountFlags::NONE, propagation, recursive)
+}
+
+/// Lets every mount of the caller's namespace be shared with others.
+pub fn make_all_shared() -> Result<(), Errno> {
+    set_attributes(
+        nix::fcntl::AT_FDCWD,
+        c"/",
+        MountFlags::NONE,
+        libc::MS_SHARED,
+        true,
+    )
+}
+
 /// Cuts every mount of the caller's namespace off from others: nothing mounted
 /// here is seen there, or the reverse.
 pub fn make_all_private() -> Result<(), Errno> {

@@ -83,6 +83,8 @@ impl Container {
             source: source.to_owned(),
             target: target.into(),
             read_only,
+            propagation: Default::default(),
+            recursion: Default::default(),
         });
         self
     }
@@ -314,6 +316,7 @@ fn plan(folder: &Path) -> LaunchPlan {
             path: format!("isolazi/{id}"),
             pids_limit: 64,
             limits: Default::default(),
+            devices: Default::default(),
         },
         id,
     }

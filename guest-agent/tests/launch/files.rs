@@ -314,7 +314,7 @@ fn devices_are_limited_on_v2() {
         println!("skipped: this machine has no cgroup v2");
         return;
     };
-    isolazi_agent::cgroup::devices::limit_unified(&unified.folder).unwrap();
+    isolazi_agent::cgroup::devices::limit_unified(&unified.folder, &[]).unwrap();
     let folder = std::fs::File::open(&unified.folder).unwrap();
     let made = container.scratch("device");
     let child = isolazi_agent::sys::process::fork_into(

@@ -32,4 +32,13 @@ pub struct LimitArgs {
     /// Share of the block devices beside others: 1 to 10000 [default: 100]
     #[arg(long, value_name = "WEIGHT")]
     pub io_weight: Option<u64>,
+    /// Share of the processors as Docker counts it: 2 to 262144, 0 for the default [default: 1024]
+    #[arg(long, value_name = "SHARES")]
+    pub cpu_shares: Option<u64>,
+    /// Memory nodes that it may use, such as 0-1
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Share of the block devices as Docker counts it: 10 to 1000, 0 for the default [default: 500]
+    #[arg(long, value_name = "WEIGHT")]
+    pub blkio_weight: Option<u64>,
 }

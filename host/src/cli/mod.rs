@@ -8,6 +8,7 @@ mod help;
 mod images;
 mod limits;
 mod listing;
+mod privileges;
 mod run;
 mod settings;
 mod shell;
@@ -31,6 +32,7 @@ pub use images::{
 };
 pub use limits::LimitArgs;
 pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
+pub use privileges::{FixedLimitArgs, PrivilegeArgs};
 pub use run::{ProcessArgs, RunArgs};
 pub use settings::{PullPolicy, SettingsArgs};
 pub use shell::{CompletionArgs, ManArgs, Shell};

@@ -22,7 +22,7 @@ pub struct RunArgs {
     /// How the process is to run.
     #[command(flatten)]
     pub process: ProcessArgs,
-    /// Mount a host folder or file, or a volume: SRC:DST[:ro], NAME:DST[:ro] or DST (can be repeated)
+    /// Mount a host folder or file, or a volume: SRC:DST[:OPTIONS], NAME:DST[:OPTIONS] or DST (can be repeated)
     #[arg(short, long, value_name = "SRC:DST[:ro]")]
     pub volume: Vec<String>,
     /// Host name of the container

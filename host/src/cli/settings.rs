@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{HealthArgs, LimitArgs};
+use super::{FixedLimitArgs, HealthArgs, LimitArgs, PrivilegeArgs};
 
 /// When to ask the registry for an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -91,4 +91,10 @@ pub struct SettingsArgs {
     /// What it may use.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// What it may use, for good.
+    #[command(flatten)]
+    pub fixed_limits: FixedLimitArgs,
+    /// What it may do.
+    #[command(flatten)]
+    pub privileges: PrivilegeArgs,
 }

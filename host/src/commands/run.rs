@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use isolazi_protocol::{
-    BindMount, ContainerId, ContainerOptions, ContainerSpec, ErrorCode, Event, Isolation, Request,
+    BindMount, BindRecursion, ContainerId, ContainerOptions, ContainerSpec, ErrorCode, Event,
+    Isolation, Request,
 };
 
 use crate::cli::{ProcessArgs, RunArgs, TerminalArgs};
@@ -110,6 +111,7 @@ async fn prepare(
 ) -> Result<(Image, ContainerSpec)> {
     let mut options = options::resolve(&args.settings)?;
     let limits = options::limits(&args.settings.limits)?;
+    let limits = options::fixed_limits(&args.settings.fixed_limits, limits)?;
     let binds = mounts(args, &mut options)?;
     let env_files = options::environment_files(&args.process.env_file)?;
     let platform = args.platform.as_deref();
@@ -202,14 +204,17 @@ pub(super) fn require_terminal(args: &ProcessArgs) -> Result<()> {
 async fn share(engine: &Engine, volumes: &[Volume]) -> Result<Vec<BindMount>> {
     let mut mounts = Vec::new();
     for volume in volumes {
+        // A folder that is read-only to the machine is another one there, which
+        // shares nothing with that of other containers.
+        let alone = volume.propagation.is_private() && volume.recursion != BindRecursion::Writable;
+        let read_only = volume.read_only && alone;
         mounts.push(BindMount {
-            source: engine
-                .machine()
-                .share(&volume.source, volume.read_only)
-                .await?,
+            source: engine.machine().share(&volume.source, read_only).await?,
             host_path: volume.source.display().to_string(),
             target: volume.target.clone(),
             read_only: volume.read_only,
+            propagation: volume.propagation,
+            recursion: volume.recursion,
         });
     }
     Ok(mounts)

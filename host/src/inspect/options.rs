@@ -3,7 +3,8 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use isolazi_protocol::{
-    CgroupLimits, ContainerDetail, ContainerOptions, TmpfsMount, Ulimit, VolumeDetail, VolumeMount,
+    CgroupLimits, ContainerDetail, ContainerOptions, DeviceMapping, DeviceRate, Privileges,
+    TmpfsMount, Ulimit, VolumeDetail, VolumeMount,
 };
 use serde_json::{Map, Value, json};
 
@@ -28,6 +29,8 @@ pub(super) fn describe(described: &mut Value, detail: &ContainerDetail) {
         described["Config"]["Healthcheck"] = health_described(check);
     }
     extend(&mut described["HostConfig"], host_config(options));
+    let privileges = privileges_described(&options.privileges);
+    extend(&mut described["HostConfig"], privileges);
     let limits = &detail.spec.resources.limits;
     extend(&mut described["HostConfig"], limits_described(limits));
     if let Some(mounts) = described["Mounts"].as_array_mut() {
@@ -69,6 +72,7 @@ fn host_config(options: &ContainerOptions) -> Value {
     let tmpfs = tmpfs.map(|it| (it.target.clone(), Value::String(it.options.join(","))));
     json!({
         "Annotations": options.annotations,
+        "CgroupParent": options.cgroup_parent.as_deref().unwrap_or_default(),
         "ReadonlyRootfs": options.read_only,
         "ExtraHosts": hosts.collect::<Vec<_>>(),
         "Dns": options.dns.servers,
@@ -82,6 +86,33 @@ fn host_config(options: &ContainerOptions) -> Value {
         "OomScoreAdj": options.oom_score_adj.unwrap_or_default(),
         "Tmpfs": tmpfs.collect::<Map<_, _>>(),
     })
+}
+
+/// What nobody asked for is null, as with Docker.
+fn privileges_described(privileges: &Privileges) -> Value {
+    let device = |it: &DeviceMapping| {
+        json!({
+            "PathOnHost": it.host,
+            "PathInContainer": it.container,
+            "CgroupPermissions": it.access,
+        })
+    };
+    let rules = privileges.device_rules.iter().map(ToString::to_string);
+    json!({
+        "Privileged": privileges.privileged,
+        "CapAdd": some(privileges.cap_add.iter().map(|it| json!(it))),
+        "CapDrop": some(privileges.cap_drop.iter().map(|it| json!(it))),
+        "Devices": privileges.devices.iter().map(device).collect::<Vec<_>>(),
+        "DeviceCgroupRules": some(rules.map(Value::String)),
+    })
+}
+
+fn some(values: impl Iterator<Item = Value>) -> Value {
+    let values: Vec<Value> = values.collect();
+    match values.is_empty() {
+        true => Value::Null,
+        false => Value::Array(values),
+    }
 }
 
 /// What is not limited is 0, as with Docker, whose weights are others.
@@ -100,7 +131,24 @@ fn limits_described(limits: &CgroupLimits) -> Value {
         "CpuWeight": limits.cpu_weight.unwrap_or_default(),
         "CpusetCpus": limits.cpuset_cpus.as_deref().unwrap_or_default(),
         "IoWeight": limits.io_weight.unwrap_or_default(),
+        "CpuShares": limits.cpu_shares.unwrap_or_default(),
+        "CpusetMems": limits.cpuset_mems.as_deref().unwrap_or_default(),
+        "BlkioWeight": limits.blkio_weight.unwrap_or_default(),
+        "MemorySwappiness": limits.memory_swappiness,
+        "OomKillDisable": limits.oom_kill_disable,
+        "BlkioDeviceReadBps": rates(&limits.device_read_bps),
+        "BlkioDeviceWriteBps": rates(&limits.device_write_bps),
+        "BlkioDeviceReadIOps": rates(&limits.device_read_iops),
+        "BlkioDeviceWriteIOps": rates(&limits.device_write_iops),
     })
+}
+
+fn rates(rates: &[DeviceRate]) -> Value {
+    some(
+        rates
+            .iter()
+            .map(|it| json!({ "Path": it.path, "Rate": it.rate })),
+    )
 }
 
 /// A set, as Go programs write one.

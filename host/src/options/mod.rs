@@ -6,11 +6,12 @@ mod health;
 mod hosts;
 mod limits;
 mod lines;
+mod privileges;
 mod resources;
 
 use std::path::Path;
 
-use isolazi_protocol::{ContainerOptions, Limit, UnknownLimit};
+use isolazi_protocol::{ContainerOptions, DeviceError, Limit, UnknownLimit};
 
 use crate::cli::SettingsArgs;
 
@@ -20,7 +21,7 @@ pub use hosts::resolv_conf;
 pub(crate) use limits::size;
 pub(crate) use lines::labels;
 pub use lines::{env_file, environment_files};
-pub use resources::limits;
+pub use resources::{fixed_limits, limits};
 
 /// An option that makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,17 @@ pub enum OptionError {
     /// No name of a limit.
     #[error(transparent)]
     Limit(#[from] UnknownLimit),
+    /// No name of a capability.
+    #[error("'{name}' is not a capability: {hint}")]
+    Capability {
+        /// What was given.
+        name: String,
+        /// What it may have been meant to be.
+        hint: String,
+    },
+    /// No rule for devices.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Limits the wrong way round.
     #[error("the soft limit of ulimit {0} is above its hard limit; use NAME=SOFT[:HARD]")]
     SoftAboveHard(Limit),
@@ -117,6 +129,13 @@ pub fn resolve(args: &SettingsArgs) -> Result<ContainerOptions, OptionError> {
         init: args.init,
         sysctls: sysctls.collect::<Result<_, _>>()?,
         oom_score_adj: args.oom_score_adj,
+        privileges: privileges::privileges(&args.privileges)?,
+        // As with Docker, an empty one is none.
+        cgroup_parent: args
+            .fixed_limits
+            .cgroup_parent
+            .clone()
+            .filter(|it| !it.is_empty()),
         ..ContainerOptions::default()
     })
 }

@@ -1,9 +1,9 @@
 //! Limits of what a container may use.
 
-use isolazi_protocol::CgroupLimits;
+use isolazi_protocol::{CgroupLimits, DeviceRate};
 
 use super::{OptionError, size};
-use crate::cli::LimitArgs;
+use crate::cli::{FixedLimitArgs, LimitArgs};
 
 /// The limits that were asked for; the agent checks them against each other.
 pub fn limits(args: &LimitArgs) -> Result<CgroupLimits, OptionError> {
@@ -22,7 +22,58 @@ pub fn limits(args: &LimitArgs) -> Result<CgroupLimits, OptionError> {
         cpu_weight: args.cpu_weight,
         cpuset_cpus: args.cpuset_cpus.clone(),
         io_weight: args.io_weight,
+        cpu_shares: args.cpu_shares.filter(|it| *it != 0),
+        cpuset_mems: args.cpuset_mems.clone(),
+        blkio_weight: args.blkio_weight.filter(|it| *it != 0),
+        ..CgroupLimits::default()
     })
+}
+
+/// The same with those that hold for good.
+pub fn fixed_limits(
+    args: &FixedLimitArgs,
+    limits: CgroupLimits,
+) -> Result<CgroupLimits, OptionError> {
+    let rates = |texts: &[String], parse: Parse| -> Result<Vec<DeviceRate>, OptionError> {
+        texts.iter().map(|text| rate(text, parse)).collect()
+    };
+    let count: Parse = |text| text.parse().ok();
+    let bytes: Parse = |text| size(text).ok();
+    Ok(CgroupLimits {
+        memory_swappiness: match args.memory_swappiness {
+            // Docker's way of saying nothing.
+            None | Some(-1) => None,
+            Some(percent) => Some(u64::try_from(percent).map_err(|_| {
+                let text = percent.to_string();
+                OptionError::form(&text, "a swappiness", "0 to 100, or -1 for the machine's")
+            })?),
+        },
+        oom_kill_disable: args.oom_kill_disable,
+        device_read_bps: rates(&args.device_read_bps, bytes)?,
+        device_write_bps: rates(&args.device_write_bps, bytes)?,
+        device_read_iops: rates(&args.device_read_iops, count)?,
+        device_write_iops: rates(&args.device_write_iops, count)?,
+        ..limits
+    })
+}
+
+type Parse = fn(&str) -> Option<u64>;
+
+/// `DEVICE:RATE`.
+fn rate(text: &str, parse: Parse) -> Result<DeviceRate, OptionError> {
+    let parts = text.rsplit_once(':');
+    let parts = parts.and_then(|(path, rate)| Some((path, parse(rate).filter(|it| *it > 0)?)));
+    match parts.filter(|(path, _)| path.starts_with('/')) {
+        Some((path, rate)) => Ok(DeviceRate {
+            path: path.to_owned(),
+            rate,
+        }),
+        None => Err(OptionError::form(
+            text,
+            "a rate of a device",
+            "DEVICE:RATE, such as /dev/sda:1mb for bytes or /dev/sda:100 for operations",
+        )),
+    }
 }
 
 /// A decimal number of processors, in billionths.
@@ -75,6 +126,38 @@ mod tests {
             "99999999999",
         ] {
             assert!(nano_cpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates_are_of_a_device() {
+        let args = FixedLimitArgs {
+            device_read_bps: vec!["/dev/sda:1mb".to_owned()],
+            device_write_iops: vec!["/dev/disk/by-path/a:b:7".to_owned()],
+            memory_swappiness: Some(-1),
+            ..FixedLimitArgs::default()
+        };
+        let limits = fixed_limits(&args, CgroupLimits::default()).unwrap();
+        assert_eq!(limits.device_read_bps[0].rate, 1 << 20);
+        assert_eq!(limits.device_write_iops[0].path, "/dev/disk/by-path/a:b");
+        assert_eq!(limits.memory_swappiness, None);
+        for bad in [
+            "",
+            "/dev/sda",
+            "sda:1",
+            "/dev/sda:",
+            "/dev/sda:-1",
+            "/dev/sda:0",
+            "/d:1mb",
+        ] {
+            let args = FixedLimitArgs {
+                device_read_iops: vec![bad.to_owned()],
+                ..FixedLimitArgs::default()
+            };
+            assert!(
+                fixed_limits(&args, CgroupLimits::default()).is_err(),
+                "{bad}"
+            );
         }
     }
 

@@ -144,3 +144,35 @@ fn a_new_group_of_processors_has_those_above_it() {
         "0-1\n"
     );
 }
+
+#[test]
+fn shares_and_weights_of_v1_become_those_of_v2() {
+    let shares = |shares| CgroupLimits {
+        cpu_shares: Some(shares),
+        ..CgroupLimits::default()
+    };
+    assert_eq!(written(&shares(1024), false), ["cpu.shares=1024"]);
+    assert_eq!(written(&shares(1024), true), ["cpu.weight=39"]);
+    assert_eq!(written(&shares(262_144), true), ["cpu.weight=10000"]);
+    let weight = |weight| CgroupLimits {
+        blkio_weight: Some(weight),
+        ..CgroupLimits::default()
+    };
+    assert_eq!(written(&weight(10), true), ["io.weight=1"]);
+    assert_eq!(written(&weight(1000), true), ["io.weight=10000"]);
+    assert_eq!(written(&weight(300), false), ["blkio.bfq.weight=300"]);
+}
+
+#[test]
+fn memory_nodes_that_are_not_there_are_named() {
+    let limits = CgroupLimits {
+        cpuset_mems: Some("0-1".to_owned()),
+        ..CgroupLimits::default()
+    };
+    assert!(check_nodes(&limits, "0-3\n").is_ok());
+    let error = check_nodes(&limits, "").unwrap_err().to_string();
+    assert!(
+        error.contains("no memory nodes 0-1: this machine has 0"),
+        "{error}"
+    );
+}

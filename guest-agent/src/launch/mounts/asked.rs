@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::bind;
+use super::bind::{self, Taken};
 use crate::launch::error::{At, LaunchError, Stage};
 use crate::launch::plan::{BindPlan, LaunchPlan, TmpfsPlan};
 use crate::launch::resolve::{Kind, Root};
@@ -15,30 +15,48 @@ use crate::sys::mount::{FsContext, MountFlags, attach};
 
 /// One of them.
 enum Asked<'a> {
-    Bind(&'a BindPlan),
+    Bind(&'a BindPlan, Option<Taken>),
     Tmpfs(&'a TmpfsPlan),
 }
 
 impl Asked<'_> {
     fn target(&self) -> &Path {
         match self {
-            Self::Bind(bind) => &bind.target,
+            Self::Bind(bind, _) => &bind.target,
             Self::Tmpfs(tmpfs) => &tmpfs.target,
         }
     }
 }
 
-/// Mounts them all.
-pub(super) fn mount(root: &Root, plan: &LaunchPlan) -> Result<(), LaunchError> {
-    in_order(plan).iter().try_for_each(|asked| match asked {
-        Asked::Bind(request) => bind::user(root, request),
-        Asked::Tmpfs(request) => tmpfs(root, request),
-    })
+/// All of them, those taken already that are shared with the machine.
+pub(super) struct Mounts<'a>(Vec<Asked<'a>>);
+
+/// Takes what is to be shared. Must be called while the mounts of the caller's
+/// namespace still are.
+pub(super) fn prepare(plan: &LaunchPlan) -> Result<Mounts<'_>, LaunchError> {
+    let take = |bind: &BindPlan| match bind.propagation.is_private() {
+        true => Ok(None),
+        false => bind::take(bind).map(Some),
+    };
+    let taken: Result<Vec<_>, LaunchError> = plan.binds.iter().map(take).collect();
+    Ok(Mounts(in_order(plan, taken?)))
+}
+
+impl Mounts<'_> {
+    /// Mounts them all.
+    pub(super) fn mount(&self, root: &Root) -> Result<(), LaunchError> {
+        self.0.iter().try_for_each(|asked| match asked {
+            Asked::Bind(request, Some(taken)) => bind::user(root, request, taken),
+            Asked::Bind(request, None) => bind::user(root, request, &bind::take(request)?),
+            Asked::Tmpfs(request) => tmpfs(root, request),
+        })
+    }
 }
 
 /// The shallowest first, and as they were given among equals.
-fn in_order(plan: &LaunchPlan) -> Vec<Asked<'_>> {
-    let binds = plan.binds.iter().map(Asked::Bind);
+fn in_order(plan: &LaunchPlan, taken: Vec<Option<Taken>>) -> Vec<Asked<'_>> {
+    let binds = plan.binds.iter().zip(taken);
+    let binds = binds.map(|(bind, taken)| Asked::Bind(bind, taken));
     let tmpfs = plan.settings.tmpfs.iter().map(Asked::Tmpfs);
     let mut all: Vec<_> = binds.chain(tmpfs).collect();
     all.sort_by_key(|asked| asked.target().components().count());

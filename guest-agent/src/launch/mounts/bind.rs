@@ -10,10 +10,12 @@ use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::fstat;
 
+use isolazi_protocol::{BindRecursion, Propagation};
+
 use crate::launch::error::{At, LaunchError, Stage};
 use crate::launch::plan::{BindPlan, EtcFile};
 use crate::launch::resolve::{Kind, Root, is_proc};
-use crate::sys::mount::{MountFlags, attach, clone_tree, restrict};
+use crate::sys::mount::{MountFlags, Sharing, attach, clone_tree, restrict, share};
 
 /// Devices reach a container as devices, not as part of a folder.
 const ALWAYS: MountFlags = MountFlags::NO_DEV_SUID;
@@ -31,18 +33,57 @@ fn flags(read_only: bool) -> MountFlags {
     }
 }
 
-/// Carries out one `-v`.
-pub(super) fn user(root: &Root, request: &BindPlan) -> Result<(), LaunchError> {
-    let flags = flags(request.read_only);
-    show(root, &request.source, &request.target, flags)
+/// A copy of what is to be mounted, attached nowhere.
+#[derive(Debug)]
+pub(super) struct Taken {
+    tree: OwnedFd,
+    kind: Kind,
+}
+
+/// Takes the source of one `-v`. One that is to be shared has to be taken while
+/// it still is, in the namespace of the caller.
+pub(super) fn take(request: &BindPlan) -> Result<Taken, LaunchError> {
+    copy_as_asked(request).at(Stage::Binds, || {
+        format!("take {} for a mount", request.source.display())
+    })
+}
+
+fn copy_as_asked(request: &BindPlan) -> Result<Taken, Errno> {
+    let recursive = request.recursion != BindRecursion::Disabled;
+    let taken = copy_of(&request.source, recursive)?;
+    let tree = taken.tree.as_fd();
+    restrict(tree, ALWAYS, true)?;
+    if request.read_only {
+        let all = request.recursion != BindRecursion::Writable;
+        restrict(tree, MountFlags::READ_ONLY, all)?;
+    }
+    match request.propagation {
+        Propagation::RPrivate | Propagation::Private => share(tree, Sharing::Private, true)?,
+        // Below a slave nothing is to lead out, either.
+        Propagation::RSlave | Propagation::Slave => share(tree, Sharing::Slave, true)?,
+        Propagation::RShared => share(tree, Sharing::Shared, true)?,
+        Propagation::Shared => share(tree, Sharing::Shared, false)?,
+    }
+    Ok(taken)
+}
+
+/// Mounts what was taken for one `-v`.
+pub(super) fn user(root: &Root, request: &BindPlan, taken: &Taken) -> Result<(), LaunchError> {
+    put(root, taken, &request.source, &request.target)
 }
 
 fn show(root: &Root, source: &Path, target: &Path, flags: MountFlags) -> Result<(), LaunchError> {
-    let (tree, kind) = copy_of(source, flags).at(Stage::Binds, || {
-        format!("take {} for a mount", source.display())
-    })?;
-    let place = place_for(root, target, kind)?;
-    attach(tree.as_fd(), place.as_fd()).at(Stage::Binds, || {
+    let taken = copy_of(source, true)
+        .and_then(|taken| restrict(taken.tree.as_fd(), flags, true).map(|()| taken))
+        .at(Stage::Binds, || {
+            format!("take {} for a mount", source.display())
+        })?;
+    put(root, &taken, source, target)
+}
+
+fn put(root: &Root, taken: &Taken, source: &Path, target: &Path) -> Result<(), LaunchError> {
+    let place = place_for(root, target, taken.kind)?;
+    attach(taken.tree.as_fd(), place.as_fd()).at(Stage::Binds, || {
         format!("mount {} at {}", source.display(), target.display())
     })
 }
@@ -61,16 +102,15 @@ pub(super) fn place_for(root: &Root, target: &Path, kind: Kind) -> Result<OwnedF
     Ok(place)
 }
 
-/// A restricted copy of the mount at `source`, attached nowhere.
-fn copy_of(source: &Path, flags: MountFlags) -> Result<(OwnedFd, Kind), Errno> {
+/// A copy of the mount at `source`, attached nowhere.
+fn copy_of(source: &Path, recursive: bool) -> Result<Taken, Errno> {
     let path = CString::new(source.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    let tree = clone_tree(AT_FDCWD, &path, true)?;
-    restrict(tree.as_fd(), flags, true)?;
+    let tree = clone_tree(AT_FDCWD, &path, recursive)?;
     let kind = match fstat(&tree)?.st_mode & libc::S_IFMT {
         libc::S_IFDIR => Kind::Folder,
         _ => Kind::File,
     };
-    Ok((tree, kind))
+    Ok(Taken { tree, kind })
 }
 
 fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {

@@ -119,8 +119,15 @@ fn open_terminal(folder: BorrowedFd<'_>) -> Result<Pty, Errno> {
 pub(super) fn mount(root: &Root) -> Result<OwnedFd, LaunchError> {
     let dev = mount_tmpfs(root).at(Stage::System, || "mount /dev")?;
     for (name, major, minor) in DEVICES {
-        make_device(&dev, name, makedev(major, minor)).at(Stage::System, || {
-            format!("make the device /dev/{}", name.to_string_lossy())
+        let device = Device {
+            source: &Path::new("/dev").join(name.to_str().unwrap_or_default()),
+            kind: SFlag::S_IFCHR,
+            number: makedev(major, minor),
+            mode: 0o666,
+        };
+        let name = Path::new(device.source.file_name().unwrap_or_default());
+        device.make(dev.as_fd(), name).at(Stage::System, || {
+            format!("make the device /dev/{}", name.display())
         })?;
     }
     for (name, target) in LINKS {
@@ -141,29 +148,39 @@ fn mount_tmpfs(root: &Root) -> Result<OwnedFd, Errno> {
     Ok(dev)
 }
 
-/// Makes the device, or shows the machine's where devices cannot be made.
-fn make_device(dev: &OwnedFd, name: &CStr, number: libc::dev_t) -> Result<(), Errno> {
-    let mode = Mode::from_bits_truncate(0o666);
-    match mknodat(dev, name, SFlag::S_IFCHR, mode, number) {
-        Err(Errno::EPERM) => show_device(dev, name, number),
-        other => other,
-    }
+/// A device file to be.
+pub(super) struct Device<'a> {
+    /// Where the machine has it.
+    pub(super) source: &'a Path,
+    pub(super) kind: SFlag,
+    pub(super) number: libc::dev_t,
+    pub(super) mode: libc::mode_t,
 }
 
-fn show_device(dev: &OwnedFd, name: &CStr, number: libc::dev_t) -> Result<(), Errno> {
-    let name = Path::new(name.to_str().map_err(|_| Errno::EINVAL)?);
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW);
-    let machines = openat2(AT_FDCWD, &Path::new("/dev").join(name), how)?;
-    let found = fstat(&machines)?;
-    if found.st_rdev != number || found.st_mode & libc::S_IFMT != libc::S_IFCHR {
-        return Err(Errno::ENODEV);
+impl Device<'_> {
+    /// Makes the file `name`, or shows the machine's where devices cannot be made.
+    pub(super) fn make(&self, folder: BorrowedFd<'_>, name: &Path) -> Result<(), Errno> {
+        let mode = Mode::from_bits_truncate(self.mode);
+        match mknodat(folder, name, self.kind, mode, self.number) {
+            Err(Errno::EPERM) => self.show(folder, name),
+            other => other,
+        }
     }
-    create_file(dev.as_fd(), name, 0o666)?;
-    let place = open_plain(dev.as_fd(), name, OFlag::empty())?;
-    attach(
-        clone_tree(machines.as_fd(), c"", false)?.as_fd(),
-        place.as_fd(),
-    )
+
+    fn show(&self, folder: BorrowedFd<'_>, name: &Path) -> Result<(), Errno> {
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW);
+        let machines = openat2(AT_FDCWD, self.source, how)?;
+        let found = fstat(&machines)?;
+        if found.st_rdev != self.number || found.st_mode & libc::S_IFMT != self.kind.bits() {
+            return Err(Errno::ENODEV);
+        }
+        create_file(folder, name, self.mode)?;
+        let place = open_plain(folder, name, OFlag::empty())?;
+        attach(
+            clone_tree(machines.as_fd(), c"", false)?.as_fd(),
+            place.as_fd(),
+        )
+    }
 }
 
 /// Mounts what is below `/dev`.

@@ -2,20 +2,23 @@
 //! the machine never sees them.
 //!
 //! ```text
-//!  /               overlay     nodev
+//!  /               overlay     nodev, if device files cannot be made
 //!  ├ proc          proc        what the kernel tells everyone is masked
-//!  ├ dev           tmpfs       six devices, links; pts, shm, mqueue, console
+//!  ├ dev           tmpfs       six devices, links; pts, shm, mqueue, console; those asked for
 //!  ├ sys           sysfs       read-only
 //!  │ └ fs/cgroup   its cgroup  read-only
 //!  ├ etc/hosts …   files of the container's folder
 //!  └ …             what the user asked for
 //! ```
 //!
+//! A privileged container's `/sys` is writable, and nothing is masked.
+//!
 //! Targets are descriptors resolved within the new root, never paths.
 
 mod asked;
 mod bind;
 mod dev;
+mod device;
 mod mask;
 mod overlay;
 mod pivot;
@@ -30,6 +33,7 @@ use super::plan::LaunchPlan;
 use super::report::Reporter;
 use super::resolve::{Kind, Root};
 use crate::cgroup::Cgroup;
+use crate::sys::caps;
 use crate::sys::mount::{self, MountFlags, restrict};
 
 pub(super) use dev::{DevPts, open_console_of};
@@ -48,8 +52,12 @@ pub(super) fn build(
     cgroup: &Cgroup,
     reporter: &Reporter,
 ) -> Result<(Root, Mounted), LaunchError> {
+    let asked = asked::prepare(plan)?;
     mount::make_all_private().at(Stage::Root, || "make the mounts private")?;
-    let root = overlay::mount(&plan.rootfs)?;
+    let settings = &plan.settings;
+    let writable = settings.privileged;
+    let with_devices = settings.kept().contains(caps::MKNOD);
+    let root = overlay::mount(&plan.rootfs, with_devices)?;
     // While there is nothing but the image to be copied.
     volume::fill(&root, &plan.settings.fills)?;
     let proc = system::mount_proc(&root)?;
@@ -58,14 +66,18 @@ pub(super) fn build(
         system::set_asked(&proc, path, value)?;
     }
     let dev = dev::mount(&root)?;
+    device::make(&dev, &settings.devices)?;
     let terminals = dev::mount_below(&dev, plan.settings.shm_size)?;
-    system::mount_sys(&root)?;
-    system::mount_cgroup(&root, cgroup, reporter)?;
+    system::mount_sys(&root, writable)?;
+    system::mount_cgroup(&root, cgroup, writable, reporter)?;
     for file in &plan.etc {
         bind::etc_file(&root, file, plan.settings.read_only)?;
     }
-    asked::mount(&root, plan)?;
-    mask::apply(&root, &dev)?;
+    device::show(&root, &dev, &settings.devices)?;
+    asked.mount(&root)?;
+    if !settings.privileged {
+        mask::apply(&root, &dev)?;
+    }
     if plan.settings.read_only {
         protect(&root, Path::new(&plan.process.cwd))?;
     }

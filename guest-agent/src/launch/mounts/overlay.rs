@@ -22,14 +22,17 @@ const OPTIONS: [(&CStr, &CStr); 3] = [
     (c"redirect_dir", c"nofollow"),
 ];
 
-/// Mounts the overlay at the plan's mount point.
-pub(super) fn mount(plan: &RootfsPlan) -> Result<Root, LaunchError> {
-    let by_descriptor = match mount_layer_by_layer(plan) {
+/// Mounts the overlay at the plan's mount point. Device files in it can be
+/// opened only `with_devices`.
+pub(super) fn mount(plan: &RootfsPlan, with_devices: bool) -> Result<Root, LaunchError> {
+    let by_descriptor = match mount_layer_by_layer(plan, with_devices) {
         // Before Linux 6.8 there is no `lowerdir+`.
-        Err(refused) if refused.errno == Errno::EINVAL => match mount_in_one_line(plan) {
-            Err(Errno::EINVAL) => Err(refused),
-            other => other.map_err(Refused::from),
-        },
+        Err(refused) if refused.errno == Errno::EINVAL => {
+            match mount_in_one_line(plan, with_devices) {
+                Err(Errno::EINVAL) => Err(refused),
+                other => other.map_err(Refused::from),
+            }
+        }
         other => other,
     };
     by_descriptor.map(Root::new).map_err(|refused| LaunchError {
@@ -59,10 +62,14 @@ impl From<Errno> for Refused {
 }
 
 /// One layer an option: no limit but the kernel's 500 layers.
-fn mount_layer_by_layer(plan: &RootfsPlan) -> Result<OwnedFd, Refused> {
+fn mount_layer_by_layer(plan: &RootfsPlan, with_devices: bool) -> Result<OwnedFd, Refused> {
+    let flags = match with_devices {
+        true => MountFlags::NONE,
+        false => MountFlags::NO_DEV,
+    };
     let overlay = FsContext::open(c"overlay")?;
     let mounted = configure(&overlay, plan)
-        .and_then(|()| overlay.mount(MountFlags::NO_DEV))
+        .and_then(|()| overlay.mount(flags))
         .map_err(|errno| Refused {
             errno,
             why: match overlay.messages() {
@@ -87,7 +94,11 @@ fn configure(overlay: &FsContext, plan: &RootfsPlan) -> Result<(), Errno> {
 
 /// mount(2), whose options must fit a page: folders are named by their
 /// descriptors, which are short and need no escaping.
-fn mount_in_one_line(plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
+fn mount_in_one_line(plan: &RootfsPlan, with_devices: bool) -> Result<OwnedFd, Errno> {
+    let flags = match with_devices {
+        true => MsFlags::empty(),
+        false => MsFlags::MS_NODEV,
+    };
     let layers: Vec<OwnedFd> = plan
         .lower
         .iter()
@@ -105,7 +116,7 @@ fn mount_in_one_line(plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
         Some("overlay"),
         &plan.mount_point,
         Some("overlay"),
-        MsFlags::MS_NODEV,
+        flags,
         Some(options.as_str()),
     )?;
     open_folder(&plan.mount_point)
@@ -137,7 +148,7 @@ mod tests {
             work: nowhere.into(),
             mount_point: nowhere.into(),
         };
-        let error = mount(&plan).unwrap_err();
+        let error = mount(&plan, false).unwrap_err();
         assert_eq!(error.stage, Stage::Root);
         assert!(error.to_string().contains("/nonexistent"), "{error}");
     }

@@ -28,10 +28,16 @@ pub(super) fn mount_proc(root: &Root) -> Result<OwnedFd, LaunchError> {
     mount_over(root, "proc", c"proc", MountFlags::DATA_ONLY)
 }
 
-/// Mounts `/sys`, read-only.
-pub(super) fn mount_sys(root: &Root) -> Result<(), LaunchError> {
-    let flags = MountFlags::DATA_ONLY | MountFlags::READ_ONLY;
-    mount_over(root, "sys", c"sysfs", flags).map(drop)
+/// Mounts `/sys`.
+pub(super) fn mount_sys(root: &Root, writable: bool) -> Result<(), LaunchError> {
+    mount_over(root, "sys", c"sysfs", flags(writable)).map(drop)
+}
+
+fn flags(writable: bool) -> MountFlags {
+    match writable {
+        true => MountFlags::DATA_ONLY,
+        false => MountFlags::DATA_ONLY | MountFlags::READ_ONLY,
+    }
 }
 
 fn mount_over(
@@ -89,11 +95,12 @@ fn set_sysctl(proc: &OwnedFd, name: &CStr, value: &str) -> Result<(), Errno> {
         .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
 }
 
-/// Shows the container its own cgroup at `/sys/fs/cgroup`, read-only: the
-/// unified hierarchy itself, or a folder for each of the older ones.
+/// Shows the container its own cgroup at `/sys/fs/cgroup`: the unified hierarchy
+/// itself, or a folder for each of the older ones.
 pub(super) fn mount_cgroup(
     root: &Root,
     cgroup: &Cgroup,
+    writable: bool,
     reporter: &Reporter,
 ) -> Result<(), LaunchError> {
     let target = match root.open("sys/fs/cgroup", OFlag::O_PATH | OFlag::O_DIRECTORY) {
@@ -105,15 +112,18 @@ pub(super) fn mount_cgroup(
     };
     let mounted = match cgroup.hierarchies() {
         [] => Ok(()),
-        [unified] if unified.is_unified() => {
-            clone_restricted(&unified.folder).and_then(|it| attach(it.as_fd(), target.as_fd()))
-        }
-        several => mount_several(several, &target),
+        [unified] if unified.is_unified() => clone_restricted(&unified.folder, flags(writable))
+            .and_then(|it| attach(it.as_fd(), target.as_fd())),
+        several => mount_several(several, &target, flags(writable)),
     };
     mounted.at(Stage::System, || "mount /sys/fs/cgroup")
 }
 
-fn mount_several(hierarchies: &[Hierarchy], target: &OwnedFd) -> Result<(), Errno> {
+fn mount_several(
+    hierarchies: &[Hierarchy],
+    target: &OwnedFd,
+    flags: MountFlags,
+) -> Result<(), Errno> {
     let context = FsContext::open(c"tmpfs")?;
     context.set(c"mode", c"755")?;
     let folder = context.mount(MountFlags::DATA_ONLY)?;
@@ -122,15 +132,17 @@ fn mount_several(hierarchies: &[Hierarchy], target: &OwnedFd) -> Result<(), Errn
         let name = Path::new(&hierarchy.name);
         mkdirat(&folder, name, Mode::from_bits_truncate(0o755))?;
         let place = open_plain(folder.as_fd(), name, OFlag::O_DIRECTORY)?;
-        attach(clone_restricted(&hierarchy.folder)?.as_fd(), place.as_fd())?;
+        attach(
+            clone_restricted(&hierarchy.folder, flags)?.as_fd(),
+            place.as_fd(),
+        )?;
     }
     restrict(folder.as_fd(), MountFlags::READ_ONLY, false)
 }
 
-fn clone_restricted(folder: &Path) -> Result<OwnedFd, Errno> {
+fn clone_restricted(folder: &Path, flags: MountFlags) -> Result<OwnedFd, Errno> {
     let path = CString::new(folder.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
     let tree = clone_tree(AT_FDCWD, &path, false)?;
-    let flags = MountFlags::DATA_ONLY | MountFlags::READ_ONLY;
     restrict(tree.as_fd(), flags, false)?;
     Ok(tree)
 }

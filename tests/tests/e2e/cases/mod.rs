@@ -40,6 +40,11 @@ mod init;
 mod kills;
 mod leaks;
 
+mod escapes;
+mod posture;
+mod privileges;
+mod quotas;
+
 use isolazi_tests::Case;
 
 /// Lists cases by scope: `cases! { Both: [hello, echo] }`.
@@ -94,6 +99,10 @@ pub(crate) fn all() -> Vec<Case> {
         health::all(),
         events::all(),
         limits::all(),
+        privileges::all(),
+        posture::all(),
+        quotas::all(),
+        escapes::all(),
     ]
     .concat()
 }
