@@ -37,6 +37,7 @@ mod limits;
 mod message;
 mod options;
 mod pieces;
+mod security;
 mod transport;
 mod usage;
 
@@ -64,6 +65,7 @@ pub use options::{
     VolumeMount,
 };
 pub use pieces::PieceReader;
+pub use security::SecurityOptions;
 pub use transport::{Transport, TransportError};
 pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     BindSource, CgroupLimits, ContainerDetail, ContainerId, ContainerSpec, ContainerSummary,
     ContainerUsage, Content, Digest, DiskUsage, ExecSpec, Happening, LayerUsage, PathInfo,
-    ProcessInfo, RestartPolicy, VolumeDetail, WindowSize, WireError,
+    ProcessInfo, RestartPolicy, SeccompProfile, VolumeDetail, WindowSize, WireError,
 };
 
 /// A secret that the host gives to the guest at boot and shows in every
@@ -292,6 +292,9 @@ pub enum Request {
         /// Go on with what happens from now on.
         follow: bool,
     },
+    /// What a profile comes to for a container without options. Answered by
+    /// [`Reply::Text`].
+    ShowSeccomp(SeccompProfile),
 }
 
 /// Which part of a log is wanted.
@@ -386,4 +389,6 @@ pub enum Reply {
         /// Containers that run, are paused or are about to start again.
         containers: u32,
     },
+    /// What was asked for, as text.
+    Text(String),
 }

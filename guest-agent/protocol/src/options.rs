@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::HealthCheck;
+use crate::{HealthCheck, SecurityOptions};
 
 /// Options of a container. What is not said is as if it were not there, so that
 /// containers made before an option existed can still be read.
@@ -44,6 +44,8 @@ pub struct ContainerOptions {
     pub tmpfs: Vec<TmpfsMount>,
     /// How to find out whether it is well.
     pub health: Option<HealthCheck>,
+    /// How it is confined, beside its system calls.
+    pub security: SecurityOptions,
 }
 
 /// A line of `/etc/hosts`.

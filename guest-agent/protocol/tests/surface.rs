@@ -271,6 +271,10 @@ fn requests() -> Vec<Request> {
             until: None,
             follow: true,
         },
+        Request::ShowSeccomp(SeccompProfile::File {
+            name: "f".to_owned(),
+            text: "{}".to_owned(),
+        }),
     ]
     .into_iter()
     .chain(inside_requests())
@@ -453,6 +457,7 @@ fn server_messages() -> Vec<ServerMessage> {
             conversations: 1,
             containers: 2,
         }),
+        Ok(Reply::Text("t".to_owned())),
     ];
     let events = events.into_iter().map(ServerMessage::Event);
     events

@@ -27,6 +27,7 @@ pub mod log;
 mod names;
 mod options;
 pub mod plan;
+pub mod security;
 mod shares;
 mod store;
 

@@ -58,6 +58,22 @@ pub struct Settings {
     pub tmpfs: Vec<TmpfsPlan>,
     /// Volumes to fill from the image where they are empty.
     pub fills: Vec<FillPlan>,
+    /// no_new_privs is left out.
+    pub may_gain_privileges: bool,
+    /// Nothing is masked or made read-only.
+    pub system_paths_unconfined: bool,
+    /// What a security module is told of every process.
+    pub label: LabelPlan,
+}
+
+/// How security modules are to confine processes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LabelPlan {
+    /// AppArmor profile.
+    pub apparmor: Option<String>,
+    /// SELinux label.
+    pub selinux: Option<String>,
 }
 
 /// A memory file system.

@@ -9,6 +9,7 @@ mod images;
 mod limits;
 mod listing;
 mod run;
+mod security;
 mod settings;
 mod shell;
 mod volumes;
@@ -32,6 +33,7 @@ pub use images::{
 pub use limits::LimitArgs;
 pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
 pub use run::{ProcessArgs, RunArgs};
+pub use security::{SeccompCommand, SecurityArgs};
 pub use settings::{PullPolicy, SettingsArgs};
 pub use shell::{CompletionArgs, ManArgs, Shell};
 pub use volumes::{
@@ -169,6 +171,9 @@ pub enum Command {
     System(SystemCommand),
     /// Show what happens to containers, volumes and images
     Events(EventsArgs),
+    /// Show system-call filters
+    #[command(subcommand)]
+    Seccomp(SeccompCommand),
 }
 
 /// `isolazi exec`.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{HealthArgs, LimitArgs};
+use super::{HealthArgs, LimitArgs, SecurityArgs};
 
 /// When to ask the registry for an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -91,4 +91,7 @@ pub struct SettingsArgs {
     /// What it may use.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// How it is confined.
+    #[command(flatten)]
+    pub security: SecurityArgs,
 }

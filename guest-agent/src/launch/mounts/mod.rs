@@ -65,7 +65,9 @@ pub(super) fn build(
         bind::etc_file(&root, file, plan.settings.read_only)?;
     }
     asked::mount(&root, plan)?;
-    mask::apply(&root, &dev)?;
+    if !plan.settings.system_paths_unconfined {
+        mask::apply(&root, &dev)?;
+    }
     if plan.settings.read_only {
         protect(&root, Path::new(&plan.process.cwd))?;
     }
