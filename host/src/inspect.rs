@@ -2,6 +2,7 @@
 //! `ContainerInspect`), as far as they have a meaning here.
 
 mod options;
+mod security;
 
 pub use options::volume;
 
@@ -39,7 +40,8 @@ pub fn container(detail: &ContainerDetail, isolation: Isolation) -> Value {
         "HostConfig": {
             "AutoRemove": spec.auto_remove,
             "NetworkMode": spec.network,
-            "SeccompProfile": spec.seccomp,
+            "SeccompProfile": security::profile(&spec.seccomp),
+            "SecurityOpt": security::options(spec),
             "PidsLimit": options::pids_limit(spec.resources.pids_limit),
             "RestartPolicy": restart_policy(spec.restart),
         },

@@ -29,6 +29,8 @@ pub struct Surroundings {
     pub env_files: Vec<String>,
     /// What it may use.
     pub limits: CgroupLimits,
+    /// Its system-call filter.
+    pub seccomp: SeccompProfile,
 }
 
 /// Merges them the way Docker does.
@@ -70,7 +72,7 @@ pub fn container(image: &Image, args: &RunArgs, surroundings: Surroundings) -> C
             .filter(|signal| !signal.is_empty()),
         auto_remove: args.rm,
         network: NetworkMode::None,
-        seccomp: SeccompProfile::Default,
+        seccomp: surroundings.seccomp,
         resources: resources(args, surroundings.limits),
         resolv_conf: surroundings.resolv_conf,
         restart: args.life.restart,

@@ -217,12 +217,25 @@ pub enum NetworkMode {
 }
 
 /// Which system calls the container may make.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SeccompProfile {
     /// An allowlist as permissive as ordinary software needs.
     #[default]
     Default,
+    /// Everything but what is critical.
+    Minimal,
+    /// An allowlist of what servers need.
+    Strict,
+    /// No filter.
+    Disabled,
+    /// The user's own.
+    File {
+        /// What the user calls it, for errors.
+        name: String,
+        /// JSON, as Docker has it.
+        text: String,
+    },
 }
 
 /// cgroup limits of a container.

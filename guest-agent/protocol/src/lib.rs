@@ -38,6 +38,7 @@ mod message;
 mod options;
 mod pieces;
 mod privileges;
+mod security;
 mod transport;
 mod usage;
 
@@ -69,6 +70,7 @@ pub use privileges::{
     Capabilities, Capability, DeviceAccess, DeviceError, DeviceKind, DeviceMapping, DeviceRule,
     Privileges, UnknownCapability,
 };
+pub use security::SecurityOptions;
 pub use transport::{Transport, TransportError};
 pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     BindSource, CgroupLimits, ContainerDetail, ContainerId, ContainerSpec, ContainerSummary,
     ContainerUsage, Content, Digest, DiskUsage, ExecSpec, Happening, LayerUsage, PathInfo,
-    ProcessInfo, RestartPolicy, VolumeDetail, WindowSize, WireError,
+    ProcessInfo, RestartPolicy, SeccompProfile, VolumeDetail, WindowSize, WireError,
 };
 
 /// A secret that the host gives to the guest at boot and shows in every
@@ -294,6 +294,9 @@ pub enum Request {
         /// Go on with what happens from now on.
         follow: bool,
     },
+    /// What a profile comes to for a container without options. Answered by
+    /// [`Reply::Text`].
+    ShowSeccomp(SeccompProfile),
 }
 
 /// How large a layer may become; where nothing is said, the agent decides.
@@ -399,4 +402,6 @@ pub enum Reply {
         /// Bytes of memory that the agent's process takes.
         resident: u64,
     },
+    /// What was asked for, as text.
+    Text(String),
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HealthCheck, Privileges};
+use crate::{HealthCheck, Privileges, SecurityOptions};
 
 /// Options of a container. What is not said is as if it were not there, so that
 /// containers made before an option existed can still be read.
@@ -49,6 +49,8 @@ pub struct ContainerOptions {
     /// The control group that its own lies in: below the hierarchy's root where it
     /// starts with a slash, else beside the agent's.
     pub cgroup_parent: Option<String>,
+    /// How it is confined, beside its system calls.
+    pub security: SecurityOptions,
 }
 
 /// A line of `/etc/hosts`.

@@ -126,6 +126,12 @@ fn labels() -> BTreeMap<String, String> {
 
 fn options() -> ContainerOptions {
     ContainerOptions {
+        security: isolazi_protocol::SecurityOptions {
+            no_new_privileges: Some(false),
+            system_paths_unconfined: true,
+            apparmor: Some("p".to_owned()),
+            labels: vec!["disable".to_owned()],
+        },
         labels: labels(),
         annotations: labels(),
         stop_timeout: Some(3),
@@ -309,6 +315,10 @@ fn requests() -> Vec<Request> {
             until: None,
             follow: true,
         },
+        Request::ShowSeccomp(SeccompProfile::File {
+            name: "f".to_owned(),
+            text: "{}".to_owned(),
+        }),
     ]
     .into_iter()
     .chain(inside_requests())
@@ -492,6 +502,7 @@ fn server_messages() -> Vec<ServerMessage> {
             conversations: 1,
             containers: 2,
         }),
+        Ok(Reply::Text("t".to_owned())),
     ];
     let events = events.into_iter().map(ServerMessage::Event);
     events

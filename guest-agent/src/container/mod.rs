@@ -29,6 +29,7 @@ mod options;
 pub mod plan;
 pub mod privileges;
 mod propagation;
+pub mod security;
 mod shares;
 mod store;
 

@@ -12,6 +12,7 @@ use isolazi_protocol::{
 use crate::container::files::ContainerDir;
 use crate::container::health;
 use crate::container::plan::{absolute, invalid};
+use crate::container::security;
 use crate::launch;
 use crate::launch::plan::{BindPlan, FillPlan, Settings, TmpfsPlan};
 use crate::volume::VolumeStore;
@@ -72,6 +73,7 @@ pub(super) fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
             "this build of isolazi has no init program; leave --init out",
         ));
     }
+    security::validate(spec)?;
     targets(spec)
 }
 
@@ -241,6 +243,9 @@ pub(super) fn settings(
             .filter(|(mount, _)| !mount.no_copy)
             .map(fill)
             .collect(),
+        may_gain_privileges: options.security.no_new_privileges == Some(false),
+        system_paths_unconfined: options.security.system_paths_unconfined,
+        label: security::label(&options.security)?,
         ..granted
     })
 }

@@ -3,7 +3,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use isolazi_protocol::{BindMount, BindSource, ContainerSpec, ErrorCode, RestartPolicy, WireError};
+use isolazi_protocol::{
+    BindMount, BindSource, ContainerSpec, ErrorCode, RestartPolicy, SeccompProfile, WireError,
+};
 
 use crate::container::files::{ContainerDir, Record};
 use crate::container::limits;
@@ -160,10 +162,10 @@ pub fn plan(
         etc: etc.into(),
         binds,
         process: spec.process.clone(),
-        // Whatever it might keep from a privileged container is what that was asked for.
-        seccomp: match settings.privileged {
-            true => Vec::new(),
-            false => inputs.seccomp,
+        // What the default one keeps from a privileged container is what that was asked for.
+        seccomp: match (settings.privileged, &spec.seccomp) {
+            (true, SeccompProfile::Default) => Vec::new(),
+            _ => inputs.seccomp,
         },
         cgroup: CgroupPlan {
             path: format!(

@@ -49,11 +49,7 @@ pub fn check(privileges: &Privileges) -> Result<(), WireError> {
 /// What the privileges come to: of the settings that part which is theirs, and
 /// the limit of devices.
 pub(super) fn grant(privileges: &Privileges) -> Result<(Settings, DevicesPlan), WireError> {
-    let available = caps::permitted().map_err(|errno| {
-        let message = format!("cannot read our own capabilities: {}", errno.desc());
-        WireError::new(ErrorCode::Internal, message)
-    })?;
-    let capabilities = kept(privileges, available)?;
+    let capabilities = capabilities(privileges)?;
     let mut devices = Vec::new();
     let mut rules = privileges.device_rules.clone();
     for mapping in &privileges.devices {
@@ -76,6 +72,15 @@ pub(super) fn grant(privileges: &Privileges) -> Result<(Settings, DevicesPlan), 
         needed: capabilities.contains(caps::MKNOD),
     };
     Ok((settings, limit))
+}
+
+/// The capabilities of the container's root on this machine.
+pub(super) fn capabilities(privileges: &Privileges) -> Result<CapabilitySet, WireError> {
+    let available = caps::permitted().map_err(|errno| {
+        let message = format!("cannot read our own capabilities: {}", errno.desc());
+        WireError::new(ErrorCode::Internal, message)
+    })?;
+    kept(privileges, available)
 }
 
 /// The capabilities of the container's root, of which `available` there are.

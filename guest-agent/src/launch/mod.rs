@@ -19,6 +19,7 @@ mod environment;
 mod error;
 mod exec;
 mod init;
+mod label;
 mod limits;
 mod mounts;
 pub mod plan;

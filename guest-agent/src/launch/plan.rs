@@ -74,6 +74,12 @@ pub struct Settings {
     pub capabilities: Option<u64>,
     /// Devices to show besides the standard ones.
     pub devices: Vec<DevicePlan>,
+    /// no_new_privs is left out.
+    pub may_gain_privileges: bool,
+    /// Nothing is masked or made read-only.
+    pub system_paths_unconfined: bool,
+    /// What a security module is told of every process.
+    pub label: LabelPlan,
 }
 
 impl Settings {
@@ -101,6 +107,16 @@ pub struct DevicePlan {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+}
+
+/// How security modules are to confine processes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LabelPlan {
+    /// AppArmor profile.
+    pub apparmor: Option<String>,
+    /// SELinux label.
+    pub selinux: Option<String>,
 }
 
 /// A memory file system.

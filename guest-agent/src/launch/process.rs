@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
+use nix::sys::prctl::{set_keepcaps, set_no_new_privs, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{execve, fchdir, getcwd};
@@ -16,6 +16,7 @@ use isolazi_protocol::ExecSpec;
 use super::environment::{DEFAULT_PATH, Environment, arguments};
 use super::error::{At, LaunchError, Stage};
 use super::init::Init;
+use super::label::Labels;
 use super::limits;
 use super::plan::{LaunchPlan, SeccompProgram, Settings};
 use super::report::Reporter;
@@ -25,6 +26,9 @@ use super::user::{self, Identity};
 use crate::sys::caps::{self, CapabilitySet};
 use crate::sys::filter;
 use crate::sys::process::{CloseRange, close_range, exit_now, reset_signals};
+
+/// Number of `CAP_SYS_ADMIN`.
+const SYS_ADMIN: u8 = 21;
 
 /// A process to be, its strings checked.
 #[derive(Debug)]
@@ -99,6 +103,10 @@ impl<'a> Process<'a> {
         let identity = user::resolve(root, self.user, &self.settings.groups)?;
         self.complete_environment(&identity, stdio.is_terminal());
         let environment = self.environment.to_c()?;
+        let labels = match self.privileged {
+            true => Labels::default(),
+            false => Labels::open(root, &self.settings.label)?,
+        };
         stdio::install(stdio, terminals, root, identity.uid, reporter)?;
         enter_folder(root, self.cwd)?;
         umask(Mode::from_bits_truncate(0o022));
@@ -108,13 +116,23 @@ impl<'a> Process<'a> {
             true => caps::permitted().at(Stage::Privileges, || "read capabilities")?,
             false => self.settings.kept(),
         };
-        drop_privileges(&identity, kept).at(Stage::Privileges, || {
+        drop_privileges(&identity, kept, self.filters_as_admin()).at(Stage::Privileges, || {
             format!("become user {}", identity.uid)
         })?;
-        if !self.privileged && !self.settings.privileged {
+        if !self.privileged && !self.may_gain_privileges() {
             set_no_new_privs().at(Stage::Privileges, || "renounce privileges")?;
         }
-        self.replace(&environment, reporter)
+        self.replace(&environment, labels, reporter)
+    }
+
+    /// Whether the filters need `CAP_SYS_ADMIN` to be installed, for want of
+    /// no_new_privs.
+    fn filters_as_admin(&self) -> bool {
+        self.may_gain_privileges() && !self.privileged && !self.seccomp.is_empty()
+    }
+
+    fn may_gain_privileges(&self) -> bool {
+        self.settings.privileged || self.settings.may_gain_privileges
     }
 
     fn complete_environment(&mut self, identity: &Identity, terminal: bool) {
@@ -127,7 +145,11 @@ impl<'a> Process<'a> {
 
     /// The last steps. Does not return: most descriptors are closed here, and
     /// values that own them must not be dropped any more.
-    fn replace(self, environment: &[CString], reporter: &Reporter) -> ! {
+    fn replace(self, environment: &[CString], labels: Labels, reporter: &Reporter) -> ! {
+        // Takes effect at `execve`; with its files it goes.
+        if let Err(error) = labels.apply() {
+            fail(reporter, &Err(error));
+        }
         let kept = keep_only(reporter, self.init.as_ref());
         let (reporter, init) = match kept {
             Ok(kept) => kept,
@@ -244,16 +266,23 @@ fn enter_folder(root: &Root, cwd: &str) -> Result<(), LaunchError> {
 /// or ambient, so `execve` would take from them whatever they had, and what is
 /// granted reaches them through set-user-id programs and file capabilities, if
 /// at all. The order matters: each step needs what the next ones give up.
-fn drop_privileges(identity: &Identity, kept: CapabilitySet) -> Result<(), Errno> {
+///
+/// With `admin` the process has `CAP_SYS_ADMIN` until it is replaced: that it
+/// is not in the bounding set takes it from root at `execve`, and everybody
+/// else loses all capabilities there (capabilities(7)).
+fn drop_privileges(identity: &Identity, kept: CapabilitySet, admin: bool) -> Result<(), Errno> {
     caps::limit_bounding_set(kept)?;
     caps::clear_ambient()?;
     crate::sys::process::set_groups(&identity.groups)?;
     crate::sys::process::set_group(identity.gid)?;
+    // Only until `execve`.
+    set_keepcaps(admin)?;
     crate::sys::process::set_user(identity.uid)?;
-    caps::set_permitted(match identity.uid {
+    let left = match identity.uid {
         0 => kept,
         _ => CapabilitySet::EMPTY,
-    })?;
+    };
+    caps::set_permitted(if admin { left.with(SYS_ADMIN) } else { left })?;
     // Changing the user or capabilities has cleared it.
     set_pdeathsig(Signal::SIGKILL)
 }

@@ -1,149 +1,120 @@
 //! System-call filters.
 //!
-//! A profile has four answers, and a filter compiled by seccompiler has two.
-//! So the answers that depend on a call's number alone are a program of our
-//! own, and seccompiler compiles a second one for those that depend on
-//! arguments. The kernel runs both and takes the stricter answer (seccomp(2)):
-//!
 //! ```text
-//!            foreign, x32   not in the table   denied   denied arguments   the rest
-//!  numbers   kill           enosys             eperm    allow              allow
-//!  arguments kill           allow              allow    eperm              allow
+//!  name ─► builtin ──┐
+//!                    ├─► document ─► resolve ─► compile ─► a program (launch)
+//!  file ─► JSON ─────┘   as Docker's   answers by       └► JSON again (`seccomp show`)
+//!                                      number, for this
+//!                                      machine and these
+//!                                      capabilities
 //! ```
 //!
-//! ENOSYS for calls that are newer than the table, and for `clone3`, whose
-//! arguments a filter cannot see, makes a C library fall back to older ones.
-//!
-//! What is always allowed costs next to nothing per call: the kernel caches it
-//! in a bitmap. Installing a program costs more the longer it is, though, and
-//! every container pays: seccompiler's chain of 440 numbers took 1.2 ms, the
-//! binary search over their ranges takes a tenth of that.
+//! There is one program a profile. It has every architecture that the profile
+//! lets in, and kills what calls through another one, x32 included.
 
-mod numbers;
+mod builtin;
+mod calls;
+mod compile;
+mod document;
+mod granted;
+mod resolve;
 mod table;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
-use nix::libc;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
-};
+use isolazi_protocol::SeccompProfile;
 
 use crate::launch::plan::SeccompProgram;
+use document::Document;
+pub use granted::Granted;
 
-/// Why a profile does not compile, which would be a mistake in its table.
+/// Largest file with a profile, in bytes.
+pub const MOST_BYTES: usize = 1 << 20;
+
+/// Why there is no program for a profile.
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompError {
-    /// For an architecture without a table.
-    #[error("no system-call table for {0}")]
-    Architecture(&'static str),
-    /// seccompiler's verdict.
-    #[error("the profile does not compile")]
-    Compile(#[from] seccompiler::BackendError),
+    /// Larger than anybody's.
+    #[error("it has {0} bytes, and may have {MOST_BYTES}")]
+    TooLarge(usize),
+    /// Not JSON, or not of a profile's form.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// A value that makes no sense.
+    #[error("{place}: {why}")]
+    Invalid {
+        /// Where in the document.
+        place: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The kernel would not take it.
+    #[error(
+        "it comes to {needed} instructions, and the kernel takes {most}; leave some conditions out"
+    )]
+    TooLong {
+        /// Instructions of the program.
+        needed: usize,
+        /// The kernel's limit.
+        most: usize,
+    },
+    /// Nothing to show.
+    #[error("a disabled profile has no rules")]
+    Disabled,
 }
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+/// The programs that a container with these privileges gets, in the order of
+/// their installation.
+pub fn programs(
+    profile: &SeccompProfile,
+    granted: &Granted,
+) -> Result<Vec<SeccompProgram>, SeccompError> {
+    match document(profile)? {
+        None => Ok(Vec::new()),
+        Some(document) => {
+            let resolved = resolve::resolve(&document, granted)?;
+            Ok(vec![compile::program(&resolved)?])
+        }
+    }
+}
 
-/// Flags of clone(2) that make namespaces, each to be refused.
-const NAMESPACE_FLAGS: [libc::c_int; 7] = [
-    libc::CLONE_NEWNS,
-    libc::CLONE_NEWCGROUP,
-    libc::CLONE_NEWUTS,
-    libc::CLONE_NEWIPC,
-    libc::CLONE_NEWUSER,
-    libc::CLONE_NEWPID,
-    libc::CLONE_NEWNET,
-];
+/// What a profile comes to here, as JSON that is a profile again.
+pub fn show(profile: &SeccompProfile, granted: &Granted) -> Result<String, SeccompError> {
+    let document = document(profile)?.ok_or(SeccompError::Disabled)?;
+    let resolved = resolve::resolve(&document, granted)?;
+    // What cannot be installed is better not shown as if it could.
+    compile::program(&resolved)?;
+    Ok(serde_json::to_string(&resolved.document)?)
+}
 
-/// Address families that reach past the network namespace: the kernel's crypto
-/// interface, and the way to the agent itself.
-const DENIED_FAMILIES: [libc::c_int; 2] = [libc::AF_ALG, libc::AF_VSOCK];
-
-/// Execution domains that ordinary programs ask for: Linux, Linux with the
-/// uname(2) of 2.6, both with 32-bit addresses, and "tell me".
-const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
-
-/// The programs of the `default` profile, in the order of their installation.
+/// The programs of the `default` profile for a container without any option.
 pub fn default_profile() -> Result<Vec<SeccompProgram>, SeccompError> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)
-        .map_err(|_| SeccompError::Architecture(std::env::consts::ARCH))?;
-    Ok(vec![
-        numbers::program(&[
-            (table::ALLOWED, libc::SECCOMP_RET_ALLOW),
-            (table::DENIED, refusal(libc::EPERM)),
-        ]),
-        compile(denied_arguments()?, libc::EPERM, arch)?,
-    ])
+    let granted = Granted::here(crate::launch::plan::DEFAULT_CAPABILITIES);
+    programs(&SeccompProfile::Default, &granted)
 }
 
-/// The answer that makes a call fail with `errno`.
-const fn refusal(errno: libc::c_int) -> u32 {
-    libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()
+fn document(profile: &SeccompProfile) -> Result<Option<Document>, SeccompError> {
+    Ok(Some(match profile {
+        SeccompProfile::Default => builtin::default(),
+        SeccompProfile::Minimal => builtin::minimal(),
+        SeccompProfile::Strict => builtin::strict(),
+        SeccompProfile::Disabled => return Ok(None),
+        SeccompProfile::File { text, .. } if text.len() > MOST_BYTES => {
+            return Err(SeccompError::TooLarge(text.len()));
+        }
+        SeccompProfile::File { text, .. } => serde_json::from_str(text)?,
+    }))
 }
 
-fn denied_arguments() -> Result<Rules, SeccompError> {
-    let mut rules = Rules::new();
-    rules.insert(
-        libc::SYS_clone,
-        any_of(NAMESPACE_FLAGS.iter().map(|&flag| {
-            let flag = u64::from(flag.cast_unsigned());
-            condition(SeccompCmpOp::MaskedEq(flag), flag)
-        }))?,
-    );
-    rules.insert(
-        libc::SYS_socket,
-        any_of(
-            DENIED_FAMILIES
-                .iter()
-                .map(|&family| condition(SeccompCmpOp::Eq, u64::from(family.cast_unsigned()))),
-        )?,
-    );
-    let none_of: Result<Vec<_>, _> = PERSONALITIES
-        .iter()
-        .map(|&persona| condition(SeccompCmpOp::Ne, persona))
-        .collect();
-    rules.insert(libc::SYS_personality, vec![SeccompRule::new(none_of?)?]);
-    Ok(rules)
-}
-
-/// One condition on the lower half of the first argument, which is all that
-/// the kernel looks at in an `int`.
-fn condition(operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, SeccompError> {
-    Ok(SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        operator,
-        value,
-    )?)
-}
-
-fn any_of(
-    conditions: impl Iterator<Item = Result<SeccompCondition, SeccompError>>,
-) -> Result<Vec<SeccompRule>, SeccompError> {
-    conditions
-        .map(|condition| Ok(SeccompRule::new(vec![condition?])?))
-        .collect()
-}
-
-/// Refuses what matches the rules, and allows the rest.
-fn compile(
-    rules: Rules,
-    errno: libc::c_int,
-    arch: TargetArch,
-) -> Result<SeccompProgram, SeccompError> {
-    let refused = SeccompAction::Errno(errno.cast_unsigned());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?;
-    let program: BpfProgram = filter.try_into()?;
-    let instruction = |it: &seccompiler::sock_filter| encode(it.code, it.jt, it.jf, it.k);
-    Ok(SeccompProgram(program.iter().map(instruction).collect()))
-}
-
-/// The bytes of a `struct sock_filter`.
-fn encode(code: u16, jump_true: u8, jump_false: u8, operand: u32) -> [u8; 8] {
-    let [code_0, code_1] = code.to_ne_bytes();
-    let [k0, k1, k2, k3] = operand.to_ne_bytes();
-    [code_0, code_1, jump_true, jump_false, k0, k1, k2, k3]
+/// What the profile is called in an error.
+pub fn name(profile: &SeccompProfile) -> Cow<'static, str> {
+    match profile {
+        SeccompProfile::Default => "default".into(),
+        SeccompProfile::Minimal => "minimal".into(),
+        SeccompProfile::Strict => "strict".into(),
+        SeccompProfile::Disabled => "disabled".into(),
+        SeccompProfile::File { name, .. } => name.clone().into(),
+    }
 }
 
 #[cfg(test)]

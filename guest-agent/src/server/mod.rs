@@ -32,7 +32,7 @@ use isolazi_protocol::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use crate::container::{ContainerStore, StoreError};
+use crate::container::{ContainerStore, StoreError, security};
 use crate::refusal::Refusal;
 use crate::rootfs::layers::LayerStore;
 use crate::visit::processes;
@@ -326,6 +326,7 @@ where
             until,
             follow,
         } => engine.events(&mut client, since, until, follow).await?,
+        Request::ShowSeccomp(profile) => security::show(&profile).map(Reply::Text),
     };
     client.send_message(&ServerMessage::Reply(reply)).await?;
     hang_up(client).await

@@ -16,9 +16,10 @@ use tokio::net::UnixStream;
 use crate::cgroup;
 use crate::container::lifecycle::{Action, Verdict};
 use crate::container::plan::{self, PlanInputs};
-use crate::container::{ContainerDir, NewContainer, Record, health, hosts_lines, privileges};
+use crate::container::{
+    ContainerDir, NewContainer, Record, health, hosts_lines, privileges, security,
+};
 use crate::events;
-use crate::seccomp;
 use crate::server::containers::{ATTEMPTS, PAUSE};
 use crate::server::{Engine, await_departure, container_error, io_error, layers};
 use crate::shim::{self, ShimRequest, ShimStart};
@@ -286,9 +287,7 @@ impl Engine {
     ) -> Result<ShimStart, WireError> {
         let inputs = PlanInputs {
             layers: self.layer_paths(&record.spec)?,
-            seccomp: seccomp::default_profile().map_err(|error| {
-                WireError::new(ErrorCode::Internal, format!("seccomp profile: {error}"))
-            })?,
+            seccomp: security::programs(&record.spec)?,
             volumes: self.volume_folders(&record.spec),
         };
         let plan = plan::plan(record, dir, inputs)?;

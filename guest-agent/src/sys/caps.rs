@@ -36,6 +36,11 @@ impl CapabilitySet {
         self.0
     }
 
+    /// The same and the capability of this number, which is below 64.
+    pub const fn with(self, number: u8) -> Self {
+        Self(self.0 | 1 << number)
+    }
+
     /// Whether the capability of this number is in the set.
     pub const fn contains(self, number: u8) -> bool {
         self.0 & (1 << number) != 0

@@ -33,6 +33,7 @@ const THEMES: [(&str, &[&str]); 5] = [
             "prune",
             "system",
             "events",
+            "seccomp",
             "info",
             "version",
             "completion",

@@ -10,6 +10,7 @@ mod limits;
 mod listing;
 mod privileges;
 mod run;
+mod security;
 mod settings;
 mod shell;
 mod volumes;
@@ -34,6 +35,7 @@ pub use limits::LimitArgs;
 pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
 pub use privileges::{FixedLimitArgs, PrivilegeArgs};
 pub use run::{ProcessArgs, RunArgs};
+pub use security::{SeccompCommand, SecurityArgs};
 pub use settings::{PullPolicy, SettingsArgs};
 pub use shell::{CompletionArgs, ManArgs, Shell};
 pub use volumes::{
@@ -171,6 +173,9 @@ pub enum Command {
     System(SystemCommand),
     /// Show what happens to containers, volumes and images
     Events(EventsArgs),
+    /// Show system-call filters
+    #[command(subcommand)]
+    Seccomp(SeccompCommand),
 }
 
 /// `isolazi exec`.

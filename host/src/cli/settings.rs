@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{FixedLimitArgs, HealthArgs, LimitArgs, PrivilegeArgs};
+use super::{FixedLimitArgs, HealthArgs, LimitArgs, PrivilegeArgs, SecurityArgs};
 
 /// When to ask the registry for an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -97,4 +97,7 @@ pub struct SettingsArgs {
     /// What it may do.
     #[command(flatten)]
     pub privileges: PrivilegeArgs,
+    /// How it is confined.
+    #[command(flatten)]
+    pub security: SecurityArgs,
 }

@@ -29,6 +29,7 @@ mod push;
 mod read;
 mod rmi;
 mod run;
+mod seccomp;
 mod setup;
 mod start;
 mod stats;
@@ -222,6 +223,7 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::System(SystemCommand::Df) => df::df(&context).await?,
         Command::System(SystemCommand::Prune(args)) => return prune::system(&context, args).await,
         Command::Events(args) => events::events(&context, &args).await?,
+        Command::Seccomp(command) => seccomp::seccomp(&context, &command).await?,
     }
     Ok(0)
 }

@@ -112,6 +112,8 @@ async fn prepare(
     let mut options = options::resolve(&args.settings)?;
     let limits = options::limits(&args.settings.limits)?;
     let limits = options::fixed_limits(&args.settings.fixed_limits, limits)?;
+    let (seccomp, security) = options::security(&args.settings.security)?;
+    options.security = security;
     let binds = mounts(args, &mut options)?;
     let env_files = options::environment_files(&args.process.env_file)?;
     let platform = args.platform.as_deref();
@@ -128,6 +130,7 @@ async fn prepare(
         options,
         env_files,
         limits,
+        seccomp,
     };
     let spec = spec::container(&image, args, surroundings);
     Ok((image, spec))

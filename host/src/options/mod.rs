@@ -8,6 +8,7 @@ mod limits;
 mod lines;
 mod privileges;
 mod resources;
+mod security;
 
 use std::path::Path;
 
@@ -22,6 +23,7 @@ pub(crate) use limits::size;
 pub(crate) use lines::labels;
 pub use lines::{env_file, environment_files};
 pub use resources::{fixed_limits, limits};
+pub use security::{seccomp_profile, security};
 
 /// An option that makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +84,20 @@ pub enum OptionError {
         "there is no health check for the --health options: give one with --health-cmd, or use an image that has one"
     )]
     NoHealthCheck,
+    /// Neither a profile of ours nor a file.
+    #[error(
+        "cannot read the seccomp profile {name}, which is none of default, minimal, strict and disabled"
+    )]
+    SeccompProfile {
+        /// What was given.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Only one can be meant.
+    #[error("two seccomp profiles, {0} and {1}; give one")]
+    TwoProfiles(String, String),
     /// The file for the id is there already.
     #[error("the file {0} exists; make sure that its container is gone, and delete it")]
     CidFileExists(String),
