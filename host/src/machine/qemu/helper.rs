@@ -29,7 +29,7 @@ pub(super) async fn start(mut command: Command, socket: &Path) -> Result<Child, 
         .spawn()
         .map_err(MachineError::io("start", &program))?;
     let deadline = Instant::now() + PATIENCE;
-    while !socket.exists() {
+    while !listens(socket) {
         let ended = child
             .try_wait()
             .map_err(MachineError::io("watch", &program))?;
@@ -42,6 +42,22 @@ pub(super) async fn start(mut command: Command, socket: &Path) -> Result<Child, 
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     Ok(child)
+}
+
+/// Whether somebody listens at `socket`: its file is there a moment earlier, and
+/// whoever connects then is refused. (To connect would take the place of the one
+/// that the helper waits for.)
+fn listens(socket: &Path) -> bool {
+    /// `__SO_ACCEPTCON`, in the field of flags (proc_pid_net(5)).
+    const ACCEPTS: &str = "00010000";
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    table.lines().any(|line| {
+        let mut fields = line.split_whitespace();
+        fields.nth(3) == Some(ACCEPTS)
+            && line
+                .split_once('/')
+                .is_some_and(|(_, path)| socket.strip_prefix("/") == Ok(Path::new(path)))
+    })
 }
 
 /// Finds a program on the PATH.

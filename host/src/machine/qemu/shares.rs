@@ -251,7 +251,8 @@ async fn add_device(qmp: &mut Qmp, slot: u8, tag: &str, socket: &Path) -> Result
         "chardev": tag,
         "tag": tag,
         "bus": HOTPLUG_BUS,
-        "addr": slot.to_string(),
+        // Read as hexadecimal, whatever it looks like.
+        "addr": format!("{slot:#x}"),
     });
     qmp.execute("device_add", device).await.map(drop)
 }

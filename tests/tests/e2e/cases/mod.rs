@@ -22,6 +22,7 @@ mod places;
 mod platform;
 mod registries;
 mod run;
+mod seccomp;
 mod signals;
 mod stats;
 mod streams;
@@ -100,6 +101,7 @@ pub(crate) fn all() -> Vec<Case> {
         events::all(),
         limits::all(),
         privileges::all(),
+        seccomp::all(),
         posture::all(),
         quotas::all(),
         escapes::all(),

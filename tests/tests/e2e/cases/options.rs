@@ -469,11 +469,6 @@ fn options_that_make_no_sense_are_refused(world: &World) -> Result<()> {
         ("--tmpfs", "/x:size=big", "size=big"),
         ("--mount", "type=nfs,dst=/x", "type=nfs"),
         ("--mount", "type=bind,dst=/x", "source"),
-        (
-            "--mount",
-            "type=bind,src=/tmp,dst=/x,bind-propagation=shared",
-            "shared",
-        ),
         ("--env-file", "/no/such/file", "/no/such/file"),
         ("--label-file", "/no/such/file", "/no/such/file"),
     ] {
