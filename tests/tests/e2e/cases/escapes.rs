@@ -150,9 +150,15 @@ fn the_root_has_no_outside(world: &World) -> Result<()> {
 fn processes_of_others_are_out_of_reach(world: &World) -> Result<()> {
     let container = world.start(&[], &["sleep", "1000"])?;
     // Another one is not among its processes, and exec adds nothing of ours.
-    let output = container.exec(&[], &["sh", "-c", "cat /proc/[0-9]*/comm | sort -u"]);
+    let output = container.exec(&[], &["sh", "-c", "cat /proc/[0-9]*/comm"]);
     let output = output.output()?.success()?;
-    output.stdout_is("cat\nsh\nsleep\nsort\n")?;
+    let said = output.stdout_text();
+    let own = |name: &str| ["sleep", "sh", "cat"].contains(&name);
+    ensure!(
+        said.starts_with("sleep\n") && said.lines().all(own),
+        "{}",
+        output.complaint("processes of others")
+    );
     let script = "ls -l /proc/self/exe /proc/1/exe | grep -v busybox; cat /proc/net/unix | wc -l; ls /dev/pts";
     let output = container.exec(&[], &["sh", "-c", script]).output()?;
     output.success()?.stdout_is("1\nptmx\n")?;
