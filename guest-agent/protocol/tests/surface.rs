@@ -140,6 +140,12 @@ fn options() -> ContainerOptions {
             start_interval: 4,
             retries: 5,
         }),
+        security: SecurityOptions {
+            no_new_privileges: Some(false),
+            system_paths_unconfined: true,
+            apparmor: Some("p".to_owned()),
+            labels: vec!["disable".to_owned()],
+        },
     }
 }
 
