@@ -39,6 +39,8 @@ mod guidance;
 mod init;
 mod kills;
 mod leaks;
+mod seccomp;
+mod servers;
 
 use isolazi_tests::Case;
 
@@ -94,6 +96,8 @@ pub(crate) fn all() -> Vec<Case> {
         health::all(),
         events::all(),
         limits::all(),
+        seccomp::all(),
+        servers::all(),
     ]
     .concat()
 }
