@@ -20,6 +20,7 @@ const SCRIPT: &str = include_str!("../fixtures/make-images.sh");
 const PROBE: &str = include_str!("../fixtures/probe.rs");
 const TRUE: &str = include_str!("../fixtures/true.rs");
 const CALLS: &str = include_str!("../fixtures/calls.rs");
+const MANY_CALLS: &str = include_str!("../fixtures/many-calls.rs");
 const SERVERS: &str = include_str!("../fixtures/make-servers.sh");
 const INIT: &str = include_str!("../fixtures/init.rs");
 /// Debootstrapping over a slow line included.
@@ -77,6 +78,11 @@ pub fn small_init(folder: &Path) -> Result<PathBuf> {
 /// A program that makes system calls by number.
 pub fn calls(folder: &Path) -> Result<PathBuf> {
     compile("calls", CALLS, folder)
+}
+
+/// A program that makes one system call a million times, for the benches.
+pub fn many_calls(folder: &Path) -> Result<PathBuf> {
+    compile("many-calls", MANY_CALLS, folder)
 }
 
 /// An archive with the image `servers:1`: nginx, redis and PostgreSQL; made if
