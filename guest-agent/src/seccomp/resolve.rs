@@ -333,12 +333,9 @@ fn action(name: &str, errno: Option<u32>) -> Result<Action, BadAction> {
 }
 
 fn condition(arg: &Arg, place: &str) -> Result<Condition, SeccompError> {
-    let argument = match u8::try_from(arg.index) {
-        Ok(index @ 0..=5) => index,
-        _ => {
-            let why = format!("{} is not an argument; they are 0 to 5", arg.index);
-            return Err(bad(&format!("{place}.index"), why));
-        }
+    let Ok(argument @ 0..=5) = u8::try_from(arg.index) else {
+        let why = format!("{} is not an argument; they are 0 to 5", arg.index);
+        return Err(bad(&format!("{place}.index"), why));
     };
     let comparison = match arg.op.as_str() {
         "SCMP_CMP_NE" => Comparison::NotEqual,
