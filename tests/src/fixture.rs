@@ -19,6 +19,9 @@ use crate::registry::Registry;
 const SCRIPT: &str = include_str!("../fixtures/make-images.sh");
 const PROBE: &str = include_str!("../fixtures/probe.rs");
 const TRUE: &str = include_str!("../fixtures/true.rs");
+const CALLS: &str = include_str!("../fixtures/calls.rs");
+const MANY_CALLS: &str = include_str!("../fixtures/many-calls.rs");
+const SERVERS: &str = include_str!("../fixtures/make-servers.sh");
 const INIT: &str = include_str!("../fixtures/init.rs");
 /// Debootstrapping over a slow line included.
 const MAKING: Duration = Duration::from_secs(900);
@@ -72,6 +75,43 @@ pub fn small_init(folder: &Path) -> Result<PathBuf> {
     compile("init", INIT, folder)
 }
 
+/// A program that makes system calls by number.
+pub fn calls(folder: &Path) -> Result<PathBuf> {
+    compile("calls", CALLS, folder)
+}
+
+/// A program that makes one system call a million times, for the benches.
+pub fn many_calls(folder: &Path) -> Result<PathBuf> {
+    compile("many-calls", MANY_CALLS, folder)
+}
+
+/// An archive with the image `servers:1`: nginx, redis and PostgreSQL; made if
+/// it is not there yet.
+pub fn servers() -> Result<PathBuf> {
+    let mut hash = Sha256::new();
+    hash.update(SERVERS);
+    hash.update(fs::read("/etc/os-release").unwrap_or_default());
+    let archive = cache()?.join(format!("servers-{}.tar", short(hash)));
+    let _lock = lock(&archive.with_extension("lock"))?;
+    if archive.is_file() {
+        return Ok(archive);
+    }
+    eprintln!("making the image of servers, kept in {}", archive.display());
+    let work = tempfile::Builder::new()
+        .prefix(".making-")
+        .tempdir_in(cache()?)?;
+    let script = work.path().join("make-servers.sh");
+    fs::write(&script, SERVERS)?;
+    let made = work.path().join("servers.tar");
+    Invocation::new("bash", MAKING)
+        .args([script.as_path(), work.path(), &made])
+        .output()?
+        .success()
+        .context("cannot make the image of servers")?;
+    fs::rename(&made, &archive)?;
+    Ok(archive)
+}
+
 /// The folder for what is slow to make.
 pub fn cache() -> Result<PathBuf> {
     let folder = dirs::cache_dir().context("this user has no cache folder; set XDG_CACHE_HOME")?;
@@ -94,11 +134,12 @@ fn key() -> Result<String> {
     hash.update(fs::read("/etc/os-release").unwrap_or_default());
     let busybox = find("busybox").context("busybox is not installed")?;
     hash.update(fs::read(busybox)?);
-    let hex: String = hash.finalize()[..8]
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
-    Ok(hex)
+    Ok(short(hash))
+}
+
+fn short(hash: Sha256) -> String {
+    let bytes = &hash.finalize()[..8];
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Makes the images beside `folder` and moves them there when all are done.

@@ -11,6 +11,8 @@
 //! are of masked ones: otherwise 2^32 + AF_VSOCK would be another family than
 //! AF_VSOCK.
 
+use std::collections::HashSet;
+
 use nix::libc;
 
 use super::calls::HERE;
@@ -216,7 +218,7 @@ pub(super) fn minimal() -> Document {
 fn document(default: Action, rules: Vec<Call>) -> Document {
     Document {
         default_action: Some(default.name().to_owned()),
-        default_errno_ret: errno(default),
+        default_errno_ret: default.errno(),
         syscalls: Some(rules),
         ..Document::default()
     }
@@ -225,16 +227,13 @@ fn document(default: Action, rules: Vec<Call>) -> Document {
 /// ENOSYS for what the table does not know, and for `clone3`, whose arguments a
 /// filter cannot see: it makes a C library use `clone`.
 fn newer() -> Call {
-    let known = |name: &str| {
-        let lists = [
-            table::ALLOWED,
-            table::DENIED,
-            &["clone", "socket", "personality"],
-        ];
-        lists.iter().any(|list| list.contains(&name))
-    };
+    let limited: &[&str] = &["clone", "socket", "personality"];
+    let known = [table::ALLOWED, table::DENIED, limited]
+        .into_iter()
+        .flatten();
+    let known: HashSet<&str> = known.copied().collect();
     let all = HERE.native.calls().map(|(_, name)| name);
-    let names: Vec<&str> = all.filter(|name| !known(name)).collect();
+    let names: Vec<&str> = all.filter(|name| !known.contains(name)).collect();
     call(&names, Action::Errno(libc::ENOSYS as u16))
 }
 
@@ -273,15 +272,8 @@ fn call(names: &[&str], action: Action) -> Call {
     Call {
         names: Some(names.iter().map(|it| (*it).to_owned()).collect()),
         action: action.name().to_owned(),
-        errno_ret: errno(action),
+        errno_ret: action.errno(),
         ..Call::default()
-    }
-}
-
-fn errno(action: Action) -> Option<u32> {
-    match action {
-        Action::Errno(number) => Some(u32::from(number)),
-        _ => None,
     }
 }
 

@@ -84,7 +84,7 @@ pub fn show(profile: &SeccompProfile, granted: &Granted) -> Result<String, Secco
     let resolved = resolve::resolve(&document, granted)?;
     // What cannot be installed is better not shown as if it could.
     compile::program(&resolved)?;
-    Ok(serde_json::to_string(&resolved.document)?)
+    Ok(serde_json::to_string(&resolved.shown(&document))?)
 }
 
 /// The programs of the `default` profile for a container without any option.

@@ -43,6 +43,14 @@ impl Action {
         }
     }
 
+    /// Its error number, where it is one.
+    pub(super) fn errno(self) -> Option<u32> {
+        match self {
+            Self::Errno(number) => Some(u32::from(number)),
+            _ => None,
+        }
+    }
+
     /// What is stricter is less, as for the kernel when it has to choose.
     pub(super) fn strictness(self) -> i32 {
         self.value().cast_signed()
@@ -104,8 +112,8 @@ pub(super) struct Resolved {
     pub(super) default: Action,
     /// This machine's own comes first.
     pub(super) sections: Vec<Section>,
-    /// The same, to be shown.
-    pub(super) document: Document,
+    /// Which rules of the document hold, by their places.
+    applied: Vec<(usize, Action)>,
 }
 
 /// A rule that holds, checked.
@@ -119,7 +127,7 @@ struct Rule<'a> {
 pub(super) fn resolve(document: &Document, granted: &Granted) -> Result<Resolved, SeccompError> {
     let default = default(document)?;
     let architectures = architectures(document)?;
-    let mut kept = Vec::new();
+    let mut applied = Vec::new();
     let mut sections: Vec<Section> = architectures
         .iter()
         .map(|&architecture| Section {
@@ -142,23 +150,51 @@ pub(super) fn resolve(document: &Document, granted: &Granted) -> Result<Resolved
                 "there are too many rules with conditions up to here",
             ));
         }
-        kept.extend(shown(call, &rule, &architectures));
+        applied.push((index, rule.action));
     }
-    let errno = match default {
-        Action::Errno(number) => Some(u32::from(number)),
-        _ => None,
-    };
     Ok(Resolved {
         default,
         sections,
-        document: Document {
-            default_action: Some(default.name().to_owned()),
-            default_errno_ret: errno,
-            architectures: Some(architectures.iter().map(|it| it.name.to_owned()).collect()),
-            arch_map: None,
-            syscalls: Some(kept),
-        },
+        applied,
     })
+}
+
+impl Resolved {
+    /// What is left of the document that this was made from.
+    pub(super) fn shown(&self, document: &Document) -> Document {
+        let calls = document.syscalls.as_deref().unwrap_or_default();
+        let applied = self.applied.iter();
+        let rules =
+            applied.filter_map(|(index, action)| self.shown_rule(calls.get(*index)?, *action));
+        let names = self
+            .sections
+            .iter()
+            .map(|it| it.architecture.name.to_owned());
+        Document {
+            default_action: Some(self.default.name().to_owned()),
+            default_errno_ret: self.default.errno(),
+            architectures: Some(names.collect()),
+            arch_map: None,
+            syscalls: Some(rules.collect()),
+        }
+    }
+
+    /// The rule as the profile has it, without what it depended on and without
+    /// calls that none of the architectures has.
+    fn shown_rule(&self, call: &Call, action: Action) -> Option<Call> {
+        let known = |name: &&String| {
+            let mut architectures = self.sections.iter().map(|it| it.architecture);
+            architectures.any(|it| it.number(name).is_some() || it.multiplexer(name).is_some())
+        };
+        let names: Vec<String> = names(call).iter().filter(known).cloned().collect();
+        (!names.is_empty()).then(|| Call {
+            names: Some(names),
+            action: action.name().to_owned(),
+            errno_ret: action.errno(),
+            args: call.args.clone().filter(|args| !args.is_empty()),
+            ..Call::default()
+        })
+    }
 }
 
 fn default(document: &Document) -> Result<Action, SeccompError> {
@@ -244,13 +280,10 @@ fn rule<'a>(
     default: Action,
     granted: &Granted,
 ) -> Result<Option<Rule<'a>>, SeccompError> {
-    let names = match (&call.name, &call.names) {
-        (Some(name), Some(names)) if !name.is_empty() && !names.is_empty() => {
-            return Err(bad(place, "it has 'name' and 'names'; use one of them"));
-        }
-        (Some(name), _) if !name.is_empty() => std::slice::from_ref(name),
-        (_, names) => names.as_deref().unwrap_or_default(),
-    };
+    let has_name = call.name.as_ref().is_some_and(|it| !it.is_empty());
+    if has_name && call.names.as_ref().is_some_and(|it| !it.is_empty()) {
+        return Err(bad(place, "it has 'name' and 'names'; use one of them"));
+    }
     let action = action(&call.action, call.errno_ret).map_err(|why| {
         let field = if why.is_errno { "errnoRet" } else { "action" };
         bad(&format!("{place}.{field}"), why)
@@ -271,10 +304,17 @@ fn rule<'a>(
     )?;
     let applies = included.is_none_or(|it| it.all) && !excluded.is_some_and(|it| it.any);
     Ok((applies && action != default).then(|| Rule {
-        names,
+        names: names(call),
         action,
         alternatives: alternatives(conditions),
     }))
+}
+
+fn names(call: &Call) -> &[String] {
+    match &call.name {
+        Some(name) if !name.is_empty() => std::slice::from_ref(name),
+        _ => call.names.as_deref().unwrap_or_default(),
+    }
 }
 
 /// libseccomp takes one condition on each argument; where there are more, runc
@@ -455,27 +495,4 @@ impl Section {
         };
         self.add_to(number, action, &[Rc::from([this_one])])
     }
-}
-
-/// The rule as the profile has it, without what it depended on and without
-/// calls that none of the architectures has.
-fn shown(call: &Call, rule: &Rule<'_>, architectures: &[&Architecture]) -> Option<Call> {
-    let known = |name: &&String| {
-        architectures
-            .iter()
-            .any(|it| it.number(name).is_some() || it.multiplexer(name).is_some())
-    };
-    let names: Vec<String> = rule.names.iter().filter(known).cloned().collect();
-    (!names.is_empty()).then(|| Call {
-        names: Some(names),
-        name: None,
-        action: rule.action.name().to_owned(),
-        errno_ret: match rule.action {
-            Action::Errno(number) => Some(u32::from(number)),
-            _ => None,
-        },
-        args: call.args.clone().filter(|args| !args.is_empty()),
-        includes: None,
-        excludes: None,
-    })
 }

@@ -350,15 +350,14 @@ fn what_is_shown_is_the_same_profile() {
 }
 
 /// A profile of one rule about `kill`, and what is to be an error in it.
-#[expect(clippy::needless_pass_by_value, reason = "it is made on the spot")]
-fn with(rule: Value) -> Value {
+fn with(rule: &Value) -> Value {
     json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule]})
 }
 
 #[test]
 fn mistakes_are_named_by_their_place() {
     let arg = |op: &str, index: u32| {
-        with(json!({"name": "kill", "action": "SCMP_ACT_ALLOW",
+        with(&json!({"name": "kill", "action": "SCMP_ACT_ALLOW",
         "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}, {"index": index, "value": 1, "op": op}]}))
     };
     let cases = [
@@ -369,30 +368,30 @@ fn mistakes_are_named_by_their_place() {
             "defaultErrnoRet",
         ),
         (
-            with(json!({"name": "kill", "action": "SCMP_ACT_TRACE"})),
+            with(&json!({"name": "kill", "action": "SCMP_ACT_TRACE"})),
             "syscalls[0].action",
         ),
         (
-            with(json!({"name": "kill", "action": "SCMP_ACT_NOTIFY"})),
+            with(&json!({"name": "kill", "action": "SCMP_ACT_NOTIFY"})),
             "syscalls[0].action",
         ),
         (
-            with(json!({"name": "kill", "action": ""})),
+            with(&json!({"name": "kill", "action": ""})),
             "syscalls[0].action",
         ),
         (
-            with(json!({"name": "kill", "action": "SCMP_ACT_ERRNO", "errnoRet": 4096})),
+            with(&json!({"name": "kill", "action": "SCMP_ACT_ERRNO", "errnoRet": 4096})),
             "syscalls[0].errnoRet",
         ),
         (
-            with(json!({"name": "a", "names": ["b"], "action": "SCMP_ACT_ALLOW"})),
+            with(&json!({"name": "a", "names": ["b"], "action": "SCMP_ACT_ALLOW"})),
             "syscalls[0]",
         ),
         (arg("SCMP_CMP_XX", 1), "syscalls[0].args[1].op"),
         (arg("SCMP_CMP_EQ", 6), "syscalls[0].args[1].index"),
         (
             with(
-                json!({"name": "kill", "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "x"}}),
+                &json!({"name": "kill", "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "x"}}),
             ),
             "syscalls[0].includes.minKernel",
         ),
@@ -494,7 +493,7 @@ fn rules_depend_on_capabilities_machines_and_kernels() {
             .extend(on.as_object().unwrap().clone());
         let expected = if applies { ALLOW } else { EPERM };
         assert_eq!(
-            answer(&file(&with(rule)), made("kill", &[])),
+            answer(&file(&with(&rule)), made("kill", &[])),
             expected,
             "{on}"
         );

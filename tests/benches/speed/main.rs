@@ -14,9 +14,11 @@
 //! | `listing` | `ps` and `ps -a` with 200 containers, 100 of them running, natively | |
 //! | `pull` | `pull` of two layers, 500 MB in all | `podman pull`, and `tar xzf` of the layers |
 //! | `logs` | 1 GiB of lines from `run -d` to the end of `wait`, natively | `podman run -d --log-driver k8s-file` and `podman wait` |
+//! | `filter` | a million system calls under the default profile, natively | under libseccomp's program for it |
 //! | `memory` | a shim's share of memory with 100 containers, natively | conmon's |
 
 mod boot;
+mod filter;
 mod listing;
 mod logs;
 mod measure;
@@ -66,7 +68,7 @@ impl Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
-const BENCHES: [(&str, Measure); 7] = [
+const BENCHES: [(&str, Measure); 8] = [
     ("start", start::measure),
     ("trips", trips::measure),
     ("boot", boot::measure),
@@ -74,6 +76,7 @@ const BENCHES: [(&str, Measure); 7] = [
     ("listing", listing::measure),
     ("logs", logs::measure),
     ("memory", memory::measure),
+    ("filter", filter::measure),
 ];
 
 fn main() -> ExitCode {

@@ -1,15 +1,23 @@
 //! The cases, by theme.
 
+mod bulk;
+mod changes;
 mod config;
+mod conflicts;
 mod errors;
+mod escapes;
 mod events;
 mod exec;
 mod files;
+mod guidance;
 mod health;
 mod hostile;
 mod images;
 mod imagestore;
+mod init;
 mod isolation;
+mod kills;
+mod leaks;
 mod leftovers;
 mod life;
 mod lifecycle;
@@ -18,33 +26,23 @@ mod listing;
 mod machine;
 mod mission;
 mod mode;
+mod named_volumes;
+mod options;
 mod places;
 mod platform;
+mod posture;
+mod privileges;
+mod quotas;
 mod registries;
 mod run;
 mod seccomp;
+mod servers;
 mod signals;
 mod stats;
 mod streams;
 mod terminal;
 mod vm;
 mod volumes;
-
-mod named_volumes;
-mod options;
-
-mod bulk;
-mod changes;
-mod conflicts;
-mod guidance;
-mod init;
-mod kills;
-mod leaks;
-
-mod escapes;
-mod posture;
-mod privileges;
-mod quotas;
 
 use isolazi_tests::Case;
 
@@ -105,6 +103,7 @@ pub(crate) fn all() -> Vec<Case> {
         posture::all(),
         quotas::all(),
         escapes::all(),
+        servers::all(),
     ]
     .concat()
 }
