@@ -2,20 +2,18 @@
 //! for the same profile, as runc installs it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use isolazi_tests::Mode;
 use isolazi_tests::fixture::{find, many_calls};
 use isolazi_tests::surroundings::native_lacks;
-use isolazi_tests::{Invocation, Mode};
-use serde_json::{Value, json};
 use syscalls::Sysno;
 
 use crate::Bench;
 use crate::measure::Pairs;
+use crate::runc::Bundle;
 use crate::start::pulled;
 use crate::table::Row;
 
@@ -42,9 +40,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let program = many_calls(&folder)?;
     let world = bench.world(Mode::Native, "filter/native")?;
     let image = pulled(&world, &program)?;
-    let shown = world.isolazi(["seccomp", "show", "default"]).output()?;
-    let bundle = bundle(&folder, &program, &shown.success()?.json()?)?;
-    let mut number = 0;
+    let mut bundle = Bundle::new(&folder, &program, &world)?;
     CALLS
         .iter()
         .map(|(what, call, argument)| {
@@ -60,12 +56,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
                     told(&mut run.args(&words).into_command())
                 },
                 || {
-                    configure(&bundle, &words)?;
-                    number += 1;
-                    let mut runc = Command::new("runc");
-                    runc.arg("--root").arg(folder.join("runc")).arg("run");
-                    runc.arg("--bundle").arg(&bundle);
-                    told(runc.arg(format!("filter-{number}")))
+                    bundle.set_command(&words)?;
+                    told(&mut bundle.run())
                 },
             )?;
             Ok(Row::of_pairs(what, "libseccomp, by runc", &pairs, 1.0))
@@ -86,34 +78,4 @@ fn told(command: &mut Command) -> Result<Duration> {
     Ok(Duration::from_nanos(
         nanos.with_context(|| format!("{command:?} said {text:?}"))?,
     ))
-}
-
-/// runc's own configuration, with this profile.
-fn bundle(folder: &Path, program: &Path, profile: &Value) -> Result<PathBuf> {
-    let bundle = folder.join("bundle");
-    let root = bundle.join("rootfs");
-    fs::create_dir_all(&root)?;
-    fs::copy(program, root.join("true"))?;
-    fs::set_permissions(root.join("true"), fs::Permissions::from_mode(0o755))?;
-    Invocation::new("runc", Duration::from_secs(30))
-        .args(["spec"])
-        .current_dir(&bundle)
-        .output()?
-        .success()?;
-    let file = bundle.join("config.json");
-    let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
-    config["process"]["terminal"] = json!(false);
-    config["linux"]["seccomp"] = profile.clone();
-    if let Some(process) = config["process"].as_object_mut() {
-        process.remove("rlimits");
-    }
-    fs::write(&file, config.to_string())?;
-    Ok(bundle)
-}
-
-fn configure(bundle: &Path, words: &[String]) -> Result<()> {
-    let file = bundle.join("config.json");
-    let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
-    config["process"]["args"] = json!(words);
-    Ok(fs::write(&file, config.to_string())?)
 }

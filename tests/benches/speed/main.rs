@@ -8,7 +8,7 @@
 //!
 //! | name | isolazi | beside |
 //! | --- | --- | --- |
-//! | `start` | `run --rm --network none` of a static `true`, natively | `runc run` of the same root |
+//! | `start` | `run --rm --network none` of a static `true`, natively | `runc run` of the same root under the same filter |
 //! | `boot` | QEMU's start to the agent's first answer | the same QEMU and kernel with an init that says one line |
 //! | `trips` | round trips on the wire until a container runs | |
 //! | `listing` | `ps` and `ps -a` with 200 containers, 100 of them running, natively | |
@@ -25,6 +25,7 @@ mod measure;
 mod memory;
 mod podman;
 mod pull;
+mod runc;
 mod start;
 mod table;
 mod trips;
