@@ -69,7 +69,7 @@ fn only_loopback_and_it_is_up(world: &World) -> Result<()> {
         &vec!["lo"],
     )?;
     // And a port below 1024 needs no privilege there.
-    let script = "echo heard | nc -l -p 80 & until nc -w 5 127.0.0.1 80 </dev/null 2>/dev/null; do sleep 0.1; done";
+    let script = "nc -l -p 80 -e echo heard & until nc -w 5 127.0.0.1 80 </dev/null 2>/dev/null; do sleep 0.1; done";
     let output = world
         .run_with(&["-u", "alice"], ["sh", "-c", script])
         .output()?;
