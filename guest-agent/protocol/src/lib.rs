@@ -70,7 +70,7 @@ pub use privileges::{
     Capabilities, Capability, DeviceAccess, DeviceError, DeviceKind, DeviceMapping, DeviceRule,
     Privileges, UnknownCapability,
 };
-pub use security::SecurityOptions;
+pub use security::{MAX_PROFILE_BYTES, SecurityOptions};
 pub use transport::{Transport, TransportError};
 pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
 

@@ -80,6 +80,16 @@ impl Capability {
         (0..NAMES.len() as u8).map(Self)
     }
 
+    /// The one with this name, `CAP_CHOWN` and so on, as it is.
+    pub fn full_named(name: &str) -> Option<Self> {
+        let short = name.strip_prefix(PREFIX)?;
+        Self::short_named(short)
+    }
+
+    fn short_named(name: &str) -> Option<Self> {
+        Self::all().find(|it| it.short_name() == name)
+    }
+
     /// Its number in `linux/capability.h`, below 64.
     pub fn number(self) -> u8 {
         self.0
@@ -131,8 +141,7 @@ impl FromStr for Capabilities {
         if name == "ALL" {
             return Ok(Self::All);
         }
-        let found = Capability::all().find(|it| it.short_name() == name);
-        found
+        Capability::short_named(name)
             .map(Self::One)
             .ok_or_else(|| UnknownCapability(text.to_owned()))
     }

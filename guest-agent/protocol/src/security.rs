@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Most bytes of a file with a seccomp profile.
+pub const MAX_PROFILE_BYTES: usize = 1 << 20;
+
 /// `--security-opt`, but for `seccomp`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -172,11 +172,7 @@ fn weight(limits: &CgroupLimits, v2: bool) -> Option<Setting> {
             let shares = (weight * 1024 / 100).clamp(2, 262_144);
             (weight, shares, "--cpu-weight")
         }
-        // As runc has it, one range becomes the other.
-        (None, Some(shares)) => {
-            let weight = 1 + shares.saturating_sub(2) * 9_999 / 262_142;
-            (weight, shares, "--cpu-shares")
-        }
+        (None, Some(shares)) => (weight_of(shares, 2, 262_144), shares, "--cpu-shares"),
         (None, None) => return None,
     };
     let write = match v2 {
@@ -189,6 +185,12 @@ fn weight(limits: &CgroupLimits, v2: bool) -> Option<Setting> {
         controller: "cpu",
         writes: vec![write],
     })
+}
+
+/// v2's weight, 1 to 10000, for v1's value between `least` and `most`: as runc
+/// has it, one range becomes the other.
+fn weight_of(old: u64, least: u64, most: u64) -> u64 {
+    1 + old.saturating_sub(least) * 9_999 / (most - least)
 }
 
 fn cpuset(limits: &CgroupLimits) -> Option<Setting> {
@@ -219,10 +221,7 @@ fn io_weight(limits: &CgroupLimits, v2: bool) -> Option<Setting> {
     // The default is 100 in v2 and 500 in v1, where weights are from 10 to 1000.
     let (weight, old, option) = match (limits.io_weight, limits.blkio_weight) {
         (Some(weight), _) => (weight, weight.clamp(10, 1000), "--io-weight"),
-        (None, Some(old)) => {
-            let weight = 1 + old.saturating_sub(10) * 9_999 / 990;
-            (weight, old, "--blkio-weight")
-        }
+        (None, Some(old)) => (weight_of(old, 10, 1000), old, "--blkio-weight"),
         (None, None) => return None,
     };
     let (files, weight, controller): (&'static [&'static str], _, _) = match v2 {

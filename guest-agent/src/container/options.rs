@@ -243,8 +243,9 @@ pub(super) fn settings(
             .filter(|(mount, _)| !mount.no_copy)
             .map(fill)
             .collect(),
-        may_gain_privileges: options.security.no_new_privileges == Some(false),
-        system_paths_unconfined: options.security.system_paths_unconfined,
+        may_gain_privileges: granted.privileged
+            || options.security.no_new_privileges == Some(false),
+        system_paths_unconfined: granted.privileged || options.security.system_paths_unconfined,
         label: security::label(&options.security)?,
         ..granted
     })

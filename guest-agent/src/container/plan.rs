@@ -3,9 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use isolazi_protocol::{
-    BindMount, BindSource, ContainerSpec, ErrorCode, RestartPolicy, SeccompProfile, WireError,
-};
+use isolazi_protocol::{BindMount, BindSource, ContainerSpec, ErrorCode, RestartPolicy, WireError};
 
 use crate::container::files::{ContainerDir, Record};
 use crate::container::limits;
@@ -162,11 +160,7 @@ pub fn plan(
         etc: etc.into(),
         binds,
         process: spec.process.clone(),
-        // What the default one keeps from a privileged container is what that was asked for.
-        seccomp: match (settings.privileged, &spec.seccomp) {
-            (true, SeccompProfile::Default) => Vec::new(),
-            _ => inputs.seccomp,
-        },
+        seccomp: inputs.seccomp,
         cgroup: CgroupPlan {
             path: format!(
                 "{}/{}",

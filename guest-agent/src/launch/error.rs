@@ -2,6 +2,7 @@
 //! which it did, and how that reads to a user and to a program.
 
 use std::fmt;
+use std::io;
 
 use nix::errno::Errno;
 
@@ -182,6 +183,11 @@ impl fmt::Display for LaunchError {
 }
 
 impl std::error::Error for LaunchError {}
+
+/// The system's number for an error, where it has one.
+pub(super) fn to_errno(error: io::Error) -> Errno {
+    Errno::try_from(error).unwrap_or(Errno::EIO)
+}
 
 /// Says of a system call's failure at which stage it happened and to what.
 pub(super) trait At<T> {

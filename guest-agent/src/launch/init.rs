@@ -22,7 +22,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::{Pid, execveat, getpid, setpgid, tcsetpgrp};
 
-use super::error::{At, LaunchError, Stage};
+use super::error::{At, LaunchError, Stage, to_errno};
 use crate::sys::process::{duplicate_above, fork_into, move_fd};
 
 #[cfg(embedded_init)]
@@ -50,7 +50,7 @@ impl Init {
         };
         sealed(program)
             .map(Self)
-            .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+            .map_err(to_errno)
             .at(Stage::Plan, || "prepare the init program")
     }
 

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
-use super::error::{At, LaunchError, Stage};
+use super::error::{At, LaunchError, Stage, to_errno};
 use super::plan::LabelPlan;
 use super::resolve::Root;
 
@@ -50,7 +50,7 @@ impl Labels {
         for (mut file, text) in self.0 {
             // In one write, as the kernel wants it.
             file.write_all(text.as_bytes())
-                .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+                .map_err(to_errno)
                 .at(Stage::Privileges, || {
                     format!("have the command confined by `{text}`")
                 })?;

@@ -119,7 +119,7 @@ impl<'a> Process<'a> {
         drop_privileges(&identity, kept, self.filters_as_admin()).at(Stage::Privileges, || {
             format!("become user {}", identity.uid)
         })?;
-        if !self.privileged && !self.may_gain_privileges() {
+        if !self.privileged && !self.settings.may_gain_privileges {
             set_no_new_privs().at(Stage::Privileges, || "renounce privileges")?;
         }
         self.replace(&environment, labels, reporter)
@@ -128,11 +128,7 @@ impl<'a> Process<'a> {
     /// Whether the filters need `CAP_SYS_ADMIN` to be installed, for want of
     /// no_new_privs.
     fn filters_as_admin(&self) -> bool {
-        self.may_gain_privileges() && !self.privileged && !self.seccomp.is_empty()
-    }
-
-    fn may_gain_privileges(&self) -> bool {
-        self.settings.privileged || self.settings.may_gain_privileges
+        self.settings.may_gain_privileges && !self.privileged && !self.seccomp.is_empty()
     }
 
     fn complete_environment(&mut self, identity: &Identity, terminal: bool) {

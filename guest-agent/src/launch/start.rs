@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{sethostname, setsid};
 
-use super::error::{At, LaunchError, Stage};
+use super::error::{At, LaunchError, Stage, to_errno};
 use super::limits;
 use super::mounts;
 use super::plan::LaunchPlan;
@@ -56,7 +56,7 @@ pub fn start(plan: &LaunchPlan, stdio: Stdio) -> Result<Launched, LaunchError> {
 pub(super) fn enter_ready(cgroup: &Cgroup) -> Result<Entrance, LaunchError> {
     cgroup
         .entrance()
-        .map_err(|error| to_errno(&error))
+        .map_err(to_errno)
         .at(Stage::Cgroup, || "open the container's cgroup")
 }
 
@@ -67,7 +67,7 @@ pub(super) fn isolate(entrance: &Entrance, reporter: &Reporter) -> Result<(), La
     close_range(3, CloseRange::OnExec).at(Stage::Isolate, || "mark descriptors close-on-exec")?;
     entrance
         .enter_v1()
-        .map_err(|error| to_errno(&error))
+        .map_err(to_errno)
         .at(Stage::Cgroup, || "enter the container's cgroup")?;
     setsid().at(Stage::Isolate, || "start a session")?;
     match join_new_session_keyring(KEYRING) {
@@ -96,8 +96,4 @@ fn become_first(
     let (root, mounted) = mounts::build(plan, cgroup, reporter)?;
     mounts::enter(&root)?;
     process.execute(&root, stdio, &Terminals::Own(&mounted), reporter)
-}
-
-fn to_errno(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
-use super::error::{At, LaunchError, Stage};
+use super::error::{At, LaunchError, Stage, to_errno};
 use super::resolve::Root;
 
 /// Longest passwd or group file that is read, in bytes.
@@ -74,7 +74,7 @@ fn read(root: &Root, path: &str) -> Result<String, LaunchError> {
         std::fs::File::from(file)
             .take(MOST_BYTES)
             .read_to_end(&mut text)
-            .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+            .map_err(to_errno)?;
         Ok(text)
     };
     let text = read().at(Stage::User, || format!("read the container's {path}"))?;

@@ -1,51 +1,8 @@
 //! What a profile's rules may depend on.
 
-use crate::sys::caps::CapabilitySet;
+use isolazi_protocol::Capability;
 
-/// Docker's names, by number (`linux/capability.h`).
-const CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
+use crate::sys::caps::CapabilitySet;
 
 /// A container's capabilities, and the kernel it runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,9 +26,10 @@ impl Granted {
         }
     }
 
+    /// By its whole name, as profiles have it.
     pub(super) fn has(&self, capability: &str) -> bool {
-        let number = CAPABILITIES.iter().position(|name| *name == capability);
-        number.is_some_and(|number| self.caps.contains(number as u8))
+        let found = Capability::full_named(capability);
+        found.is_some_and(|found| self.caps.contains(found.number()))
     }
 }
 

@@ -22,20 +22,17 @@ mod table;
 
 use std::borrow::Cow;
 
-use isolazi_protocol::SeccompProfile;
+use isolazi_protocol::{MAX_PROFILE_BYTES, SeccompProfile};
 
 use crate::launch::plan::SeccompProgram;
 use document::Document;
 pub use granted::Granted;
 
-/// Largest file with a profile, in bytes.
-pub const MOST_BYTES: usize = 1 << 20;
-
 /// Why there is no program for a profile.
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompError {
     /// Larger than anybody's.
-    #[error("it has {0} bytes, and may have {MOST_BYTES}")]
+    #[error("it has {0} bytes, and may have {MAX_PROFILE_BYTES}")]
     TooLarge(usize),
     /// Not JSON, or not of a profile's form.
     #[error("{0}")]
@@ -99,7 +96,7 @@ fn document(profile: &SeccompProfile) -> Result<Option<Document>, SeccompError> 
         SeccompProfile::Minimal => builtin::minimal(),
         SeccompProfile::Strict => builtin::strict(),
         SeccompProfile::Disabled => return Ok(None),
-        SeccompProfile::File { text, .. } if text.len() > MOST_BYTES => {
+        SeccompProfile::File { text, .. } if text.len() > MAX_PROFILE_BYTES => {
             return Err(SeccompError::TooLarge(text.len()));
         }
         SeccompProfile::File { text, .. } => serde_json::from_str(text)?,

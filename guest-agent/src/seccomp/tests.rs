@@ -444,7 +444,7 @@ fn what_does_not_fit_the_kernel_is_refused() {
     assert!(matches!(error, SeccompError::TooLong { .. }), "{error}");
     let large = SeccompProfile::File {
         name: "x".to_owned(),
-        text: " ".repeat(MOST_BYTES + 1),
+        text: " ".repeat(MAX_PROFILE_BYTES + 1),
     };
     assert!(matches!(
         programs(&large, &granted()),

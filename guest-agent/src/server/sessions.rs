@@ -97,16 +97,15 @@ impl Engine {
             Err(error) => return Ok(Err(error)),
         };
         events::of(&new.record, &new.dir, "create", &[]);
-        if let Err(gone) = tell_created(client, &new).await {
+        let undo = || {
             self.discard(&new);
             events::of(&new.record, &new.dir, "destroy", &[]);
-            return Err(gone);
-        }
+        };
+        tell_created(client, &new).await.inspect_err(|_| undo())?;
         match shim::spawn(&new.dir, &new.lock, &start).await {
             Ok(shim) => Ok(Ok(shim)),
             Err(error) => {
-                self.discard(&new);
-                events::of(&new.record, &new.dir, "destroy", &[]);
+                undo();
                 Ok(Err(io_error("the container's shim", error)))
             }
         }

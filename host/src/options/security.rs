@@ -3,13 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use isolazi_protocol::{SeccompProfile, SecurityOptions};
+use isolazi_protocol::{MAX_PROFILE_BYTES, SeccompProfile, SecurityOptions};
 
 use super::OptionError;
 use crate::cli::SecurityArgs;
-
-/// Largest file with a profile, in bytes.
-const MOST_BYTES: u64 = 1 << 20;
 
 /// A profile by its name, or else the file of that name.
 pub fn seccomp_profile(text: &str) -> Result<SeccompProfile, OptionError> {
@@ -34,8 +31,9 @@ fn read(path: &str) -> io::Result<String> {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut text = String::new();
-    file.take(MOST_BYTES + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > MOST_BYTES {
+    file.take(MAX_PROFILE_BYTES as u64 + 1)
+        .read_to_string(&mut text)?;
+    match text.len() > MAX_PROFILE_BYTES {
         true => Err(io::Error::other("it is larger than 1 MiB")),
         false => Ok(text),
     }

@@ -75,7 +75,7 @@ pub(super) fn build(
     }
     device::show(&root, &dev, &settings.devices)?;
     asked.mount(&root)?;
-    if !settings.privileged && !settings.system_paths_unconfined {
+    if !settings.system_paths_unconfined {
         mask::apply(&root, &dev)?;
     }
     if plan.settings.read_only {

@@ -11,7 +11,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 
 use crate::cgroup::{Cgroup, Hierarchy};
-use crate::launch::error::{At, LaunchError, Stage};
+use crate::launch::error::{At, LaunchError, Stage, to_errno};
 use crate::launch::report::Reporter;
 use crate::launch::resolve::{Root, open_plain};
 use crate::sys::mount::{FsContext, MountFlags, attach, clone_tree, restrict};
@@ -91,8 +91,7 @@ fn set_sysctl(proc: &OwnedFd, name: &CStr, value: &str) -> Result<(), Errno> {
                 | ResolveFlag::RESOLVE_NO_XDEV,
         );
     let mut file = std::fs::File::from(openat2(proc, name, how)?);
-    file.write_all(value.as_bytes())
-        .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+    file.write_all(value.as_bytes()).map_err(to_errno)
 }
 
 /// Shows the container its own cgroup at `/sys/fs/cgroup`: the unified hierarchy

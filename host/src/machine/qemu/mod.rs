@@ -115,9 +115,7 @@ impl Qemu {
         }
         let ready = self.start().await?;
         let answer = ask_agent(&ready, &Request::Activity).await;
-        answer
-            .map(Some)
-            .map_err(|error| MachineError::Failed(format!("{:#}", anyhow::Error::from(error))))
+        answer.map(Some).map_err(failed)
     }
 
     /// Whether its agent answers; never starts it.
@@ -140,7 +138,6 @@ impl Qemu {
 
     /// Has the guest's agent start anew, and waits for it. Containers run on.
     pub async fn restart_agent(&self) -> Result<(), MachineError> {
-        let failed = |error| MachineError::Failed(format!("{:#}", anyhow::Error::from(error)));
         let ready = self.start().await?;
         ask_agent(&ready, &Request::RestartAgent)
             .await
@@ -309,6 +306,11 @@ async fn ask_agent(ready: &Ready, request: &Request) -> Result<Reply, EngineErro
     let dialed = dial_guest(ready).await?;
     let conversation = Conversation::open(dialed, request).await?;
     Ok(conversation.reply().await?)
+}
+
+/// For those who know of machines only.
+fn failed(error: EngineError) -> MachineError {
+    MachineError::Failed(format!("{:#}", anyhow::Error::from(error)))
 }
 
 /// Connects to the agent of a guest that is ready.

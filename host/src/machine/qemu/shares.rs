@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 
 use super::command::{HOTPLUG_BUS, HOTPLUG_SLOTS};
 use super::confine::{self, Confinement};
@@ -23,6 +24,8 @@ pub(super) struct Shares {
     virtiofsd: PathBuf,
     layout: Layout,
     in_use: Vec<Share>,
+    /// Found out when the first one is shared.
+    can_make_namespaces: OnceCell<bool>,
     /// Of the machine, with its shares. Slots of the bus that have been used are
     /// not used twice, as the guest may still mount what was there.
     record: Record,
@@ -76,6 +79,7 @@ impl Shares {
             virtiofsd,
             layout,
             in_use: served.collect(),
+            can_make_namespaces: OnceCell::new(),
             record,
         }
     }
@@ -145,7 +149,10 @@ impl Shares {
     ) -> Result<tokio::process::Child, MachineError> {
         let owner = Owner::current();
         let arguments = |sandbox| arguments(folder, socket, read_only, sandbox, owner);
-        let command = match confine::can_make_namespaces().await {
+        let can_make_namespaces = self
+            .can_make_namespaces
+            .get_or_init(confine::can_make_namespaces);
+        let command = match *can_make_namespaces.await {
             true => {
                 let mut command = Command::new(&self.virtiofsd);
                 command.args(arguments(Sandbox::Namespace));

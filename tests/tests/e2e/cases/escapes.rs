@@ -282,9 +282,9 @@ fn links_of_an_image_stay_inside(world: &World) -> Result<()> {
         .symlink("etc/hosts", &format!("{there}/hosts"))?
         .symlink("etc/resolv.conf", &format!("{up}/resolv"))?
         .symlink("mnt", &up)?
-        .symlink("work", &up)?;
+        .symlink("srv", &up)?;
     let script = "echo here; read line </etc/hosts && echo hosts; pwd";
-    let config = json!({ "Cmd": ["/bin/sh", "-c", script], "WorkingDir": "/work/deep" });
+    let config = json!({ "Cmd": ["/bin/sh", "-c", script], "WorkingDir": "/srv/deep" });
     let reference = stub.serve("links", &image(layer, &config)?);
     let volume = format!("{}:/mnt/volume", shown.path().display());
     let device = "/dev/null:/mnt/device";

@@ -99,7 +99,7 @@ fn no_new_privileges_and_a_filter(world: &World) -> Result<()> {
 }
 
 /// `/proc/self/status` of a process in a container.
-fn status(world: &World, options: &[&str]) -> Result<BTreeMap<String, String>> {
+pub(super) fn status(world: &World, options: &[&str]) -> Result<BTreeMap<String, String>> {
     let output = world
         .run_with(options, ["cat", "/proc/self/status"])
         .output()?

@@ -24,13 +24,13 @@ pub(super) fn all() -> Vec<Case> {
 /// What a file of a container's own cgroup says, by v2's or v1's name of it.
 const READ: &str = "cat /sys/fs/cgroup/$0 2>/dev/null || cat /sys/fs/cgroup/$1";
 
-fn limit(container: &Container<'_>, v2: &str, v1: &str) -> Result<String> {
+pub(super) fn limit(container: &Container<'_>, v2: &str, v1: &str) -> Result<String> {
     let read = container.exec(&[], &["sh", "-c", READ, v2, v1]);
     Ok(read.output()?.success()?.stdout_text().trim().to_owned())
 }
 
 /// The same limit is written in either of two ways.
-fn either(what: &str, is: &str, v2: &str, v1: &str) -> Result<()> {
+pub(super) fn either(what: &str, is: &str, v2: &str, v1: &str) -> Result<()> {
     ensure!(
         is == v2 || is == v1,
         "{what} is {is:?}, not {v2:?} or {v1:?}"

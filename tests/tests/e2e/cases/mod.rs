@@ -36,6 +36,7 @@ mod quotas;
 mod registries;
 mod run;
 mod seccomp;
+mod security;
 mod servers;
 mod signals;
 mod stats;
@@ -100,6 +101,7 @@ pub(crate) fn all() -> Vec<Case> {
         limits::all(),
         privileges::all(),
         seccomp::all(),
+        security::all(),
         posture::all(),
         quotas::all(),
         escapes::all(),

@@ -6,9 +6,10 @@ use std::os::unix::fs::FileTypeExt;
 
 use anyhow::{Result, ensure};
 use isolazi_tests::command::same;
-use isolazi_tests::world::Container;
 use isolazi_tests::{Case, World};
 use serde_json::json;
+
+use super::limits::{either, limit};
 
 pub(super) fn all() -> Vec<Case> {
     super::cases! {
@@ -23,21 +24,6 @@ pub(super) fn all() -> Vec<Case> {
             a_group_can_lie_in_another,
         ],
     }
-}
-
-/// What a file of its own cgroup says, by v2's or v1's name of it.
-fn limit(container: &Container<'_>, v2: &str, v1: &str) -> Result<String> {
-    let script = "cat /sys/fs/cgroup/$0 2>/dev/null || cat /sys/fs/cgroup/$1";
-    let read = container.exec(&[], &["sh", "-c", script, v2, v1]);
-    Ok(read.output()?.success()?.stdout_text().trim().to_owned())
-}
-
-fn either(what: &str, is: &str, v2: &str, v1: &str) -> Result<()> {
-    ensure!(
-        is == v2 || is == v1,
-        "{what} is {is:?}, not {v2:?} or {v1:?}"
-    );
-    Ok(())
 }
 
 fn shares_reach_the_kernel_and_inspect(world: &World) -> Result<()> {
