@@ -178,7 +178,7 @@ fn a_reader_that_stalls_stops_the_writer(world: &World) -> Result<()> {
         false => Some(shim(&container)?),
     };
     let shim_before = shim.as_ref().map(peak).transpose()?;
-    container.exec(&[], &["touch", "/go"]).output()?.success()?;
+    container.touch("/go")?;
     let moved = standstill(world, &container)?;
     ensure!(
         moved < pieces / 2,
@@ -203,7 +203,7 @@ fn input_that_is_not_taken_stays_outside(world: &World) -> Result<()> {
     let script = "head -c 1000 >/dev/null; echo 1 >/moved; sleep 1000";
     let (container, running) = ready(world, script, endless)?;
     let before = running.peak()?;
-    container.exec(&[], &["touch", "/go"]).output()?.success()?;
+    container.touch("/go")?;
     standstill(world, &container)?;
     let grown = running.peak()? - before;
     ensure!(grown < HELD, "the command holds {grown} KiB");

@@ -106,7 +106,7 @@ fn starting_what_runs_is_fine_and_attaches(world: &World) -> Result<()> {
     done(world, &["start", container.name()])?;
     let mut attached = world.isolazi(["start", "-a", container.name()]).spawn()?;
     attached.wait_for("waiting\n")?;
-    container.exec(&[], &["touch", "/go"]).output()?.success()?;
+    container.touch("/go")?;
     attached.wait_for("went\n")?;
     attached.wait()?.success()?;
     Ok(())
@@ -148,7 +148,7 @@ fn wait_gives_the_exit_code(world: &World) -> Result<()> {
     let script = "while [ ! -e /go ]; do sleep 0.05; done; exit 6";
     let container = world.start(&[], &["sh", "-c", script])?;
     let waiting = world.isolazi(["wait", container.name()]).spawn()?;
-    container.exec(&[], &["touch", "/go"]).output()?.success()?;
+    container.touch("/go")?;
     waiting.wait()?.success()?.stdout_is("6\n")?;
     let again = world.isolazi(["wait", container.name()]).output()?;
     again.success()?.stdout_is("6\n")?;
@@ -366,7 +366,7 @@ fn a_policy_can_be_changed(world: &World) -> Result<()> {
         world,
         &["update", "--restart", "on-failure", container.name()],
     )?;
-    container.exec(&[], &["touch", "/go"]).output()?.success()?;
+    container.touch("/go")?;
     container.wait_log("run\nrun\n")?;
     let state = container.wait_status("running")?;
     let policy = &state["HostConfig"]["RestartPolicy"]["Name"];

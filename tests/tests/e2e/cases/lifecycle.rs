@@ -103,10 +103,7 @@ fn logs_follow_until_the_end(world: &World) -> Result<()> {
     let container = world.start(&[], &["sh", "-c", script])?;
     let mut following = world.isolazi(["logs", "-f", container.name()]).spawn()?;
     following.wait_for("early\n")?;
-    container
-        .exec(&[], &["touch", "/tmp/go"])
-        .output()?
-        .success()?;
+    container.touch("/tmp/go")?;
     following.wait()?.success()?.stdout_is("early\nlate\n")?;
     let again = world.isolazi(["logs", "-f", container.name()]).output()?;
     again.success()?.stdout_is("early\nlate\n")?;
