@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CgroupLimits, ContainerId, ContainerOptions, Digest, Health, HealthStatus};
+use crate::{
+    CgroupLimits, ContainerId, ContainerOptions, Digest, Health, HealthStatus, NetworkMode,
+    NetworkState, PublishedPort,
+};
 
 /// Everything the agent needs to create a container. The host has already
 /// merged the image's configuration with what the user asked for.
@@ -207,15 +210,6 @@ pub enum BindSource {
     },
 }
 
-/// Which network a container joins.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkMode {
-    /// A network namespace with nothing but loopback.
-    #[default]
-    None,
-}
-
 /// Which system calls the container may make.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -389,6 +383,9 @@ pub struct ContainerSummary {
     /// How it is, where it is checked and runs.
     #[serde(default)]
     pub health: Option<HealthStatus>,
+    /// How it can be reached from outside, where it runs.
+    #[serde(default)]
+    pub ports: Vec<PublishedPort>,
 }
 
 /// A mount of a container, as `ps` shows it.
@@ -419,6 +416,9 @@ pub struct ContainerDetail {
     pub directory: String,
     /// How it is, where it is checked and has ever run.
     pub health: Option<Health>,
+    /// What became of its network, where it runs.
+    #[serde(default)]
+    pub network: NetworkState,
 }
 
 #[cfg(test)]

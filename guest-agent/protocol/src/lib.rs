@@ -35,6 +35,7 @@ mod inside;
 mod journal;
 mod limits;
 mod message;
+mod network;
 mod options;
 mod pieces;
 mod privileges;
@@ -48,8 +49,8 @@ pub use codec::{
 };
 pub use container::{
     BindMount, BindRecursion, BindSource, ContainerDetail, ContainerSpec, ContainerState,
-    ContainerSummary, ExecSpec, ImageIdentity, Isolation, NetworkMode, ProcessSpec, Propagation,
-    Resources, RestartPolicy, SeccompProfile, SummaryMount, WindowSize,
+    ContainerSummary, ExecSpec, ImageIdentity, Isolation, ProcessSpec, Propagation, Resources,
+    RestartPolicy, SeccompProfile, SummaryMount, WindowSize,
 };
 pub use error::{ErrorCode, WireError};
 pub use health::{Health, HealthCheck, HealthStatus, HealthTest, ProbeResult};
@@ -60,6 +61,10 @@ pub use limits::{CgroupLimits, DeviceRate};
 pub use message::{
     AgentInfo, ClientControl, Compression, Event, Greeting, Hello, LayerBounds, LogRange, Reply,
     Request, ServerMessage, Token,
+};
+pub use network::{
+    BadMacAddress, DEFAULT_NETWORK, Endpoint, ExposedPort, MacAddress, NetworkMode, NetworkOptions,
+    NetworkState, PortProtocol, PortRequest, PublishedPort,
 };
 pub use options::{
     ContainerOptions, Dns, ExtraHost, Limit, TmpfsMount, Ulimit, UnknownLimit, VolumeDetail,
@@ -75,7 +80,7 @@ pub use transport::{Transport, TransportError};
 pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
 
 /// Version of the wire format. Host and agent must agree exactly.
-pub const GENERATION: u32 = 4;
+pub const GENERATION: u32 = 5;
 
 /// The vsock port on which a guest's agent listens.
 pub const AGENT_VSOCK_PORT: u32 = 1024;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use isolazi_protocol::*;
@@ -76,6 +77,32 @@ fn spec() -> ContainerSpec {
     }
 }
 
+fn network() -> NetworkOptions {
+    NetworkOptions {
+        ports: vec![PortRequest {
+            address: Some(Ipv4Addr::LOCALHOST.into()),
+            host_port: Some(8080),
+            target: port(PortProtocol::Tcp),
+        }],
+        relayed: true,
+        exposed: vec![port(PortProtocol::Udp)],
+        address: Some(Ipv4Addr::new(192, 0, 2, 3)),
+        mac: Some(MacAddress([2, 0, 0, 0, 0, 2])),
+    }
+}
+
+fn port(protocol: PortProtocol) -> ExposedPort {
+    ExposedPort { port: 80, protocol }
+}
+
+fn published(protocol: PortProtocol) -> PublishedPort {
+    PublishedPort {
+        target: port(protocol),
+        address: Ipv4Addr::UNSPECIFIED.into(),
+        host_port: 8080,
+    }
+}
+
 fn limits() -> CgroupLimits {
     CgroupLimits {
         memory: Some(1),
@@ -126,6 +153,7 @@ fn labels() -> BTreeMap<String, String> {
 
 fn options() -> ContainerOptions {
     ContainerOptions {
+        network: network(),
         security: isolazi_protocol::SecurityOptions {
             no_new_privileges: Some(false),
             system_paths_unconfined: true,
@@ -430,6 +458,7 @@ fn server_messages() -> Vec<ServerMessage> {
         network: NetworkMode::None,
         size: Some(11),
         health: Some(HealthStatus::Healthy),
+        ports: vec![published(PortProtocol::Udp)],
     };
     let detail = ContainerDetail {
         id: id(),
@@ -448,6 +477,16 @@ fn server_messages() -> Vec<ServerMessage> {
                 output: "o".to_owned(),
             }],
         }),
+        network: NetworkState {
+            endpoint: Some(Endpoint {
+                network: "bridge".to_owned(),
+                address: Ipv4Addr::new(192, 0, 2, 2),
+                prefix: 24,
+                gateway: Ipv4Addr::new(192, 0, 2, 1),
+                mac: MacAddress([2, 0, 0, 0, 0, 1]),
+            }),
+            ports: vec![published(PortProtocol::Tcp)],
+        },
     };
     let volume = VolumeDetail {
         name: name(),

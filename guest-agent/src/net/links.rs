@@ -1,0 +1,162 @@
+//! Links, addresses and routes: rtnetlink(7).
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use futures_util::TryStreamExt;
+use isolazi_protocol::MacAddress;
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use rtnetlink::{
+    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+};
+use tokio::task::JoinHandle;
+
+use super::namespace::NetNamespace;
+
+/// A conversation with the kernel about the links of one network namespace.
+#[derive(Debug)]
+pub(super) struct Links {
+    handle: Handle,
+    conversation: JoinHandle<()>,
+}
+
+/// A link that was found.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) is_up: bool,
+    pub(super) is_bridge: bool,
+}
+
+impl Links {
+    /// Those of the calling thread's namespace.
+    pub(super) fn open() -> io::Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        Ok(Self {
+            handle,
+            conversation: tokio::spawn(connection),
+        })
+    }
+
+    /// Those of `namespace`.
+    pub(super) fn within(namespace: &NetNamespace) -> io::Result<Self> {
+        namespace.within(Self::open)?
+    }
+
+    /// The link of this name, if there is one.
+    pub(super) async fn find(&self, name: &str) -> io::Result<Option<Link>> {
+        let mut found = self.handle.link().get().match_name(name.to_owned()).execute();
+        match found.try_next().await.map_err(to_io) {
+            Ok(link) => Ok(link.map(|link| Link {
+                index: link.header.index,
+                is_up: link.header.flags.contains(LinkFlags::Up),
+                is_bridge: is_bridge(&link),
+            })),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a bridge, which is down.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where there is any link of that name.
+    pub(super) async fn add_bridge(&self, name: &str, mac: MacAddress) -> io::Result<()> {
+        let bridge = LinkBridge::new(name)
+            // A bridge without an address of its own takes that of some port, and
+            // another one when the port goes.
+            .address(mac.0.to_vec())
+            .mcast_snooping(false);
+        self.handle.link().add(bridge.build()).execute().await.map_err(to_io)
+    }
+
+    /// Makes a cable: `name` here, up and in the bridge, and `eth0` in `inside`.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where there is any link of that name here.
+    pub(super) async fn add_cable(
+        &self,
+        name: &str,
+        bridge: u32,
+        inside: &NetNamespace,
+        mac: MacAddress,
+    ) -> io::Result<()> {
+        let mut peer = LinkMessage::default();
+        peer.attributes = vec![
+            LinkAttribute::IfName(INSIDE.to_owned()),
+            LinkAttribute::Address(mac.0.to_vec()),
+            LinkAttribute::NetNsFd(inside.as_fd().as_raw_fd()),
+        ];
+        let cable = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(name.to_owned())
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .controller(bridge)
+            .up();
+        self.handle.link().add(cable.build()).execute().await.map_err(to_io)
+    }
+
+    /// Puts a link into a bridge.
+    pub(super) async fn plug_in(&self, link: u32, bridge: u32) -> io::Result<()> {
+        let change = LinkUnspec::new_with_index(link).controller(bridge).up();
+        self.handle.link().set(change.build()).execute().await.map_err(to_io)
+    }
+
+    pub(super) async fn bring_up(&self, link: u32) -> io::Result<()> {
+        let change = LinkUnspec::new_with_index(link).up();
+        self.handle.link().set(change.build()).execute().await.map_err(to_io)
+    }
+
+    pub(super) async fn remove(&self, link: u32) -> io::Result<()> {
+        self.handle.link().del(link).execute().await.map_err(to_io)
+    }
+
+    /// Gives a link an address. That it has it already is fine.
+    pub(super) async fn add_address(
+        &self,
+        link: u32,
+        address: Ipv4Addr,
+        prefix: u8,
+    ) -> io::Result<()> {
+        let request = self.handle.address().add(link, address.into(), prefix);
+        match request.execute().await.map_err(to_io) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Sends what is for elsewhere to `gateway`.
+    pub(super) async fn add_default_route(&self, gateway: Ipv4Addr) -> io::Result<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway);
+        self.handle.route().add(route.build()).execute().await.map_err(to_io)
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.conversation.abort();
+    }
+}
+
+/// Name of a container's end of its cable.
+pub(super) const INSIDE: &str = "eth0";
+/// Index of the loopback interface in every namespace.
+pub(super) const LOOPBACK: u32 = 1;
+
+fn is_bridge(link: &LinkMessage) -> bool {
+    link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos
+            .iter()
+            .any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge))),
+        _ => false,
+    })
+}
+
+fn to_io(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other.to_string()),
+    }
+}
