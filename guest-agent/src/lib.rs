@@ -18,6 +18,7 @@ pub mod container;
 mod events;
 pub mod guest;
 pub mod launch;
+mod net;
 pub mod refusal;
 pub mod rootfs;
 pub mod seccomp;

@@ -50,6 +50,8 @@ pub struct NetworkOptions {
     pub address: Option<Ipv4Addr>,
     /// Its Ethernet address; made from the address where there is none.
     pub mac: Option<MacAddress>,
+    /// Where it reaches the host; the network's gateway where there is none.
+    pub host: Option<Ipv4Addr>,
 }
 
 /// A transport protocol that has ports.

@@ -60,8 +60,8 @@ pub struct ContainerOptions {
 pub struct ExtraHost {
     /// Host name.
     pub name: String,
-    /// Its address.
-    pub address: IpAddr,
+    /// Its address; that of the host itself where there is none.
+    pub address: Option<IpAddr>,
 }
 
 /// What was asked for about name resolution (resolv.conf(5)).

@@ -88,6 +88,7 @@ fn network() -> NetworkOptions {
         exposed: vec![port(PortProtocol::Udp)],
         address: Some(Ipv4Addr::new(192, 0, 2, 3)),
         mac: Some(MacAddress([2, 0, 0, 0, 0, 2])),
+        host: Some(Ipv4Addr::new(192, 0, 2, 4)),
     }
 }
 
@@ -166,7 +167,7 @@ fn options() -> ContainerOptions {
         read_only: true,
         extra_hosts: vec![ExtraHost {
             name: "db".to_owned(),
-            address: [192, 0, 2, 7].into(),
+            address: Some([192, 0, 2, 7].into()),
         }],
         dns: Dns {
             servers: vec![[192, 0, 2, 53].into()],

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use isolazi_protocol::{
     BindMount, ContainerDetail, ContainerId, ContainerSpec, ContainerState, ContainerSummary,
-    Health, HealthCheck, HealthStatus, SummaryMount, VolumeMount,
+    Health, HealthCheck, HealthStatus, NetworkState, SummaryMount, VolumeMount,
 };
 
 use crate::container::{health, now};
@@ -151,6 +151,23 @@ impl ContainerDir {
     }
 
     /// Keeps how the container is. Not worth a wait for the disk.
+    /// What became of its network; nothing where it does not run.
+    pub(crate) fn network(&self, state: &ContainerState) -> NetworkState {
+        match state.is_active() {
+            true => self.last_network().unwrap_or_default(),
+            false => NetworkState::default(),
+        }
+    }
+
+    /// What its network was when it last ran, if it ever did.
+    pub(crate) fn last_network(&self) -> Option<NetworkState> {
+        self.read("network.json").ok()
+    }
+
+    pub(crate) fn set_network(&self, network: &NetworkState) -> io::Result<()> {
+        self.replace("network.json", network, false)
+    }
+
     pub(crate) fn set_health(&self, health: &Health) -> io::Result<()> {
         self.replace("health.json", health, false)
     }
@@ -176,6 +193,7 @@ impl ContainerDir {
         let check = record.spec.options.health.as_ref();
         let health = check.filter(|_| state.pid().is_some());
         let health = health.and_then(|check| self.health(check, &state));
+        let ports = self.network(&state).ports;
         Ok(ContainerSummary {
             health: health.map(|it| it.status),
             state,
@@ -189,6 +207,7 @@ impl ContainerDir {
             mounts: binds.chain(volumes).collect(),
             network: record.spec.network,
             size: None,
+            ports,
         })
     }
 
@@ -200,6 +219,7 @@ impl ContainerDir {
         let health = check.and_then(|check| self.health(check, &state));
         Ok(ContainerDetail {
             health,
+            network: self.network(&state),
             state,
             id: record.id,
             name: record.name,

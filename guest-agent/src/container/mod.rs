@@ -21,10 +21,12 @@
 
 mod files;
 pub(crate) mod health;
+mod hosts;
 pub mod lifecycle;
 mod limits;
 pub mod log;
 mod names;
+mod network;
 mod options;
 pub mod plan;
 pub mod privileges;
@@ -34,8 +36,8 @@ mod shares;
 mod store;
 
 pub use files::{ContainerDir, Record};
+pub(crate) use hosts::hosts;
 pub(crate) use names::is_valid as is_valid_name;
-pub(crate) use options::hosts_lines;
 pub use store::{ContainerStore, NewContainer, StoreError};
 
 use std::time::{SystemTime, UNIX_EPOCH};

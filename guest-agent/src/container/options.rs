@@ -266,14 +266,6 @@ pub(super) fn volume_binds<'a>(
     })
 }
 
-/// The user's lines of `/etc/hosts`.
-pub(crate) fn hosts_lines(hosts: &[ExtraHost]) -> String {
-    hosts
-        .iter()
-        .map(|host| format!("{}\t{}\n", host.address, host.name))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -417,14 +409,5 @@ mod tests {
             assert!(tmpfs(&tmpfs_at("/run", &[bad])).is_err(), "{bad}");
         }
         assert!(tmpfs(&tmpfs_at("run", &[])).is_err());
-    }
-
-    #[test]
-    fn hosts_are_lines() {
-        let host = ExtraHost {
-            name: "db".to_owned(),
-            address: "2001:db8::1".parse().unwrap(),
-        };
-        assert_eq!(hosts_lines(&[host]), "2001:db8::1\tdb\n");
     }
 }

@@ -3,10 +3,13 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use isolazi_protocol::{BindMount, BindSource, ContainerSpec, ErrorCode, RestartPolicy, WireError};
+use isolazi_protocol::{
+    BindMount, BindSource, ContainerId, ContainerSpec, ErrorCode, RestartPolicy, WireError,
+};
 
 use crate::container::files::{ContainerDir, Record};
 use crate::container::limits;
+use crate::container::network;
 use crate::container::options;
 use crate::container::privileges;
 use crate::container::propagation;
@@ -63,6 +66,7 @@ pub fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
         .try_for_each(|mount| absolute("mount target", &mount.target))?;
     limits::validate(&spec.resources)?;
     privileges::validate(&spec.options.privileges)?;
+    network::validate(spec)?;
     options::validate(spec)
 }
 
@@ -131,6 +135,8 @@ pub struct PlanInputs {
     pub seccomp: Vec<SeccompProgram>,
     /// The folders of the volumes, in the order of the spec's.
     pub volumes: Vec<PathBuf>,
+    /// The container whose network it shares, where it does.
+    pub peer: Option<ContainerId>,
 }
 
 /// The plan of the container in `dir`.
@@ -171,6 +177,7 @@ pub fn plan(
             limits: spec.resources.limits.clone(),
             devices,
         },
+        network: network::plan(spec, inputs.peer),
         settings,
     })
 }

@@ -35,7 +35,7 @@ pub use error::{LaunchError, Stage};
 pub use exec::exec;
 pub(crate) use init::is_available as has_init;
 pub use spawn::Launched;
-pub use start::start;
+pub use start::{NetworkNamespace, start};
 pub use stdio::Stdio;
 
 use crate::cgroup::RemoveError;

@@ -4,12 +4,14 @@
 //! The agent writes it, the shim carries it out. It is also kept in the
 //! container's folder, from where an `exec` takes its defaults.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use isolazi_protocol::{
-    BindRecursion, CgroupLimits, ContainerId, DeviceRule, ProcessSpec, Propagation, Ulimit,
+    BindRecursion, CgroupLimits, ContainerId, DeviceRule, MacAddress, PortRequest, ProcessSpec,
+    Propagation, Ulimit,
 };
 
 use crate::sys::caps::CapabilitySet;
@@ -41,6 +43,9 @@ pub struct LaunchPlan {
     pub seccomp: Vec<SeccompProgram>,
     /// Its control group.
     pub cgroup: CgroupPlan,
+    /// Its network.
+    #[serde(default)]
+    pub network: NetworkPlan,
     /// What else was asked for.
     #[serde(default)]
     pub settings: Settings,
@@ -190,6 +195,34 @@ pub struct BindPlan {
 /// `struct sock_filter` in native byte order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeccompProgram(pub Vec<[u8; 8]>);
+
+/// Where a container's network comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkPlan {
+    /// A namespace with nothing but loopback.
+    #[default]
+    Alone,
+    /// The machine's own.
+    Machine,
+    /// That of another container, which runs.
+    Container(ContainerId),
+    /// A namespace attached to a bridge.
+    Bridge(EndpointPlan),
+}
+
+/// What a container wants of the network that it is attached to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndpointPlan {
+    /// Ports to publish.
+    pub ports: Vec<PortRequest>,
+    /// Somebody else publishes them, who is nearer to those who come.
+    pub relayed: bool,
+    /// This address and no other.
+    pub address: Option<Ipv4Addr>,
+    /// This Ethernet address and no other.
+    pub mac: Option<MacAddress>,
+}
 
 /// The container's control group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::ffi::CStr;
+use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
@@ -29,20 +30,63 @@ const KEYRING: &CStr = c"isolazi";
 const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWPID)
     .union(CloneFlags::CLONE_NEWUTS)
-    .union(CloneFlags::CLONE_NEWIPC)
-    .union(CloneFlags::CLONE_NEWNET);
+    .union(CloneFlags::CLONE_NEWIPC);
+
+/// The network namespace of a container's processes.
+#[derive(Debug, Clone, Copy)]
+pub enum NetworkNamespace<'a> {
+    /// A new one, with nothing but loopback.
+    New,
+    /// The launcher's.
+    Own,
+    /// One that was made for the container.
+    Made(BorrowedFd<'a>),
+    /// One that is another container's.
+    Shared(BorrowedFd<'a>),
+}
+
+impl NetworkNamespace<'_> {
+    /// Whether it is this container's own, to be set up as it wants.
+    fn is_its_own(self) -> bool {
+        matches!(self, Self::New | Self::Made(_))
+    }
+
+    fn flags(self) -> CloneFlags {
+        match self {
+            Self::New => CloneFlags::CLONE_NEWNET,
+            _ => CloneFlags::empty(),
+        }
+    }
+
+    fn enter(self) -> Result<(), LaunchError> {
+        if let Self::Made(namespace) | Self::Shared(namespace) = self {
+            setns(namespace, CloneFlags::CLONE_NEWNET)
+                .at(Stage::Isolate, || "join the network namespace")?;
+        }
+        match self.is_its_own() {
+            true => loopback::bring_up().at(Stage::Isolate, || "bring the loopback interface up"),
+            false => Ok(()),
+        }
+    }
+}
 
 /// Creates the container and starts its first process. Returns once its
 /// command runs. After an error nothing of it runs; [`super::cleanup`] removes
 /// its cgroup.
-pub fn start(plan: &LaunchPlan, stdio: Stdio) -> Result<Launched, LaunchError> {
+pub fn start(
+    plan: &LaunchPlan,
+    stdio: Stdio,
+    network: NetworkNamespace<'_>,
+) -> Result<Launched, LaunchError> {
     let process = Process::first(plan)?;
     let cgroup = Cgroup::create(&plan.cgroup);
     let mut cgroup = cgroup.map_err(|error| LaunchError::new(Stage::Cgroup, error.to_string()))?;
     let mut warnings = cgroup.take_warnings();
     let entrance = enter_ready(&cgroup)?;
-    let mut launched = spawn(NAMESPACES, entrance.unified(), |reporter| {
+    let namespaces = NAMESPACES | network.flags();
+    let mut launched = spawn(namespaces, entrance.unified(), |reporter| {
         isolate(&entrance, reporter)?;
+        network.enter()?;
         become_first(plan, &cgroup, process, stdio, reporter)
     })?;
     warnings.append(&mut launched.warnings);
@@ -91,7 +135,6 @@ fn become_first(
     sethostname(&plan.hostname).at(Stage::Isolate, || {
         format!("set the host name `{}`", plan.hostname)
     })?;
-    loopback::bring_up().at(Stage::Isolate, || "bring the loopback interface up")?;
     limits::set_oom_score(plan.settings.oom_score_adj, reporter);
     let (root, mounted) = mounts::build(plan, cgroup, reporter)?;
     mounts::enter(&root)?;

@@ -17,7 +17,9 @@ pub(crate) enum NetError {
         source: io::Error,
     },
     /// So many containers are in the network already.
-    #[error("no address is free in network {network} ({subnet}); remove containers, or use another network")]
+    #[error(
+        "no address is free in network {network} ({subnet}); remove containers, or use another network"
+    )]
     Full {
         /// Its name.
         network: String,
@@ -25,7 +27,9 @@ pub(crate) enum NetError {
         subnet: String,
     },
     /// An address that was asked for is not one of the network's.
-    #[error("{address} is no address for a container in network {network} ({subnet}); choose another with --ip")]
+    #[error(
+        "{address} is no address for a container in network {network} ({subnet}); choose another with --ip"
+    )]
     Outside {
         /// The address.
         address: Ipv4Addr,

@@ -48,7 +48,12 @@ impl Links {
 
     /// The link of this name, if there is one.
     pub(super) async fn find(&self, name: &str) -> io::Result<Option<Link>> {
-        let mut found = self.handle.link().get().match_name(name.to_owned()).execute();
+        let mut found = self
+            .handle
+            .link()
+            .get()
+            .match_name(name.to_owned())
+            .execute();
         match found.try_next().await.map_err(to_io) {
             Ok(link) => Ok(link.map(|link| Link {
                 index: link.header.index,
@@ -70,7 +75,12 @@ impl Links {
             // another one when the port goes.
             .address(mac.0.to_vec())
             .mcast_snooping(false);
-        self.handle.link().add(bridge.build()).execute().await.map_err(to_io)
+        self.handle
+            .link()
+            .add(bridge.build())
+            .execute()
+            .await
+            .map_err(to_io)
     }
 
     /// Makes a cable: `name` here, up and in the bridge, and `eth0` in `inside`.
@@ -95,18 +105,33 @@ impl Links {
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .controller(bridge)
             .up();
-        self.handle.link().add(cable.build()).execute().await.map_err(to_io)
+        self.handle
+            .link()
+            .add(cable.build())
+            .execute()
+            .await
+            .map_err(to_io)
     }
 
     /// Puts a link into a bridge.
     pub(super) async fn plug_in(&self, link: u32, bridge: u32) -> io::Result<()> {
         let change = LinkUnspec::new_with_index(link).controller(bridge).up();
-        self.handle.link().set(change.build()).execute().await.map_err(to_io)
+        self.handle
+            .link()
+            .set(change.build())
+            .execute()
+            .await
+            .map_err(to_io)
     }
 
     pub(super) async fn bring_up(&self, link: u32) -> io::Result<()> {
         let change = LinkUnspec::new_with_index(link).up();
-        self.handle.link().set(change.build()).execute().await.map_err(to_io)
+        self.handle
+            .link()
+            .set(change.build())
+            .execute()
+            .await
+            .map_err(to_io)
     }
 
     pub(super) async fn remove(&self, link: u32) -> io::Result<()> {
@@ -130,7 +155,12 @@ impl Links {
     /// Sends what is for elsewhere to `gateway`.
     pub(super) async fn add_default_route(&self, gateway: Ipv4Addr) -> io::Result<()> {
         let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway);
-        self.handle.route().add(route.build()).execute().await.map_err(to_io)
+        self.handle
+            .route()
+            .add(route.build())
+            .execute()
+            .await
+            .map_err(to_io)
     }
 }
 

@@ -26,6 +26,6 @@ mod ports;
 mod relay;
 mod subnet;
 
-pub(crate) use attach::{Attachment, attach};
+pub(crate) use attach::{Attachment, Wish, attach};
 pub(crate) use error::NetError;
 pub(crate) use network::Network;

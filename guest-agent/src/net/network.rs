@@ -45,7 +45,9 @@ impl Network {
 
     /// The addresses that containers may have, in order.
     pub(super) fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.subnet.hosts().filter(|&address| address != self.gateway)
+        self.subnet
+            .hosts()
+            .filter(|&address| address != self.gateway)
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use isolazi_protocol::MacAddress;
 
 /// What names of the machine's ends of cables start with.
-const LINK_PREFIX: &str = "izv-";
+pub(super) const LINK_PREFIX: &str = "izv-";
 
 /// A range of IPv4 addresses: `172.20.0.0/24`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

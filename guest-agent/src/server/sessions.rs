@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use isolazi_protocol::{
-    BindSource, ContainerSpec, ErrorCode, Event, ExecSpec, Reply, ServerMessage, Transport,
-    TransportError, WireError,
+    BindSource, ContainerId, ContainerSpec, ErrorCode, Event, ExecSpec, NetworkMode, Reply,
+    ServerMessage, Transport, TransportError, WireError,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -16,9 +16,7 @@ use tokio::net::UnixStream;
 use crate::cgroup;
 use crate::container::lifecycle::{Action, Verdict};
 use crate::container::plan::{self, PlanInputs};
-use crate::container::{
-    ContainerDir, NewContainer, Record, health, hosts_lines, privileges, security,
-};
+use crate::container::{ContainerDir, NewContainer, Record, health, hosts, privileges, security};
 use crate::events;
 use crate::server::containers::{ATTEMPTS, PAUSE};
 use crate::server::{Engine, await_departure, container_error, io_error, layers};
@@ -238,6 +236,10 @@ impl Engine {
         plan::validate(&spec)?;
         cgroup::check(&spec.resources.limits)?;
         privileges::check(&spec.options.privileges)?;
+        // By its id, as names change.
+        if let Some(peer) = self.peer(&spec)? {
+            spec.network = NetworkMode::Container(peer.to_string());
+        }
         // Until its record names them, nobody else knows that it needs them.
         let _layers = self
             .layers
@@ -288,6 +290,7 @@ impl Engine {
             layers: self.layer_paths(&record.spec)?,
             seccomp: security::programs(&record.spec)?,
             volumes: self.volume_folders(&record.spec),
+            peer: self.peer(&record.spec)?,
         };
         let plan = plan::plan(record, dir, inputs)?;
         dir.set_plan(&plan, is_durable(record))
@@ -311,6 +314,16 @@ impl Engine {
                 .clone()
                 .filter(health::is_enabled),
         })
+    }
+
+    /// The container whose network is shared, where it is.
+    fn peer(&self, spec: &ContainerSpec) -> Result<Option<ContainerId>, WireError> {
+        let NetworkMode::Container(peer) = &spec.network else {
+            return Ok(None);
+        };
+        let record = self.containers.find(peer)?.record();
+        let record = record.map_err(|error| container_error(peer, error))?;
+        Ok(Some(record.id))
     }
 
     /// Where the image's layers are, lowest first.
@@ -382,18 +395,5 @@ fn write_files(record: &Record, dir: &ContainerDir) -> io::Result<()> {
     let etc = dir.path().join("etc");
     fs::write(etc.join("hostname"), format!("{hostname}\n"))?;
     fs::write(etc.join("resolv.conf"), &record.spec.resolv_conf)?;
-    let further = hosts_lines(&record.spec.options.extra_hosts);
-    fs::write(etc.join("hosts"), hosts(hostname) + &further)
-}
-
-fn hosts(hostname: &str) -> String {
-    format!(
-        "127.0.0.1\tlocalhost\n\
-         ::1\tlocalhost ip6-localhost ip6-loopback\n\
-         fe00::\tip6-localnet\n\
-         ff00::\tip6-mcastprefix\n\
-         ff02::1\tip6-allnodes\n\
-         ff02::2\tip6-allrouters\n\
-         127.0.1.1\t{hostname}\n"
-    )
+    fs::write(etc.join("hosts"), hosts(record, None))
 }

@@ -30,6 +30,7 @@ use crate::container::{ContainerDir, ContainerStore, now};
 use crate::events;
 use crate::launch::plan::CgroupPlan;
 use crate::launch::{self, LaunchError};
+use crate::shim::network::Joined;
 use crate::shim::process::{Process, streams};
 use crate::shim::running::{Running, Started};
 use crate::shim::wire::ShimStart;
@@ -59,6 +60,7 @@ pub(super) struct Shim {
     /// Its end is that of a `stop`.
     asked_to_stop: Cell<bool>,
     process: RefCell<Option<Rc<Process>>>,
+    network: RefCell<Option<Joined>>,
     restart: Cell<RestartPolicy>,
     stopped: Cell<Option<StoppedBy>>,
     /// Wakes a shim that waits to start the container again.
@@ -78,6 +80,7 @@ impl Shim {
             has_started: Cell::default(),
             asked_to_stop: Cell::default(),
             process: RefCell::default(),
+            network: RefCell::default(),
             restart: Cell::new(start.restart),
             stopped: Cell::default(),
             stop: Notify::new(),
@@ -93,7 +96,7 @@ impl Shim {
         if shim.start().attach {
             shim.tell("attach", &[]);
         }
-        let started = match shim.launch() {
+        let started = match shim.launch().await {
             Ok(started) => started,
             Err(error) => return shim.fail(&mut agent, error).await,
         };
@@ -134,7 +137,7 @@ impl Shim {
                 stopped: self.stopped.get().is_some(),
             };
             let Some(pause) = lifecycle::restart_after(self.restart.get(), end, restarts) else {
-                let ended = self.end(code, None);
+                let ended = self.end(code, None).await;
                 farewells.spawn_local(running.finish(code));
                 break ended;
             };
@@ -142,28 +145,32 @@ impl Shim {
             self.rest(code, restarts)?;
             farewells.spawn_local(running.finish(code));
             if self.is_stopped_within(pause).await {
-                break self.end(code, None);
+                break self.end(code, None).await;
             }
-            running = match self.launch() {
+            running = match self.launch().await {
                 Ok(started) => started.unannounced(),
-                Err(error) => break self.end(status_of(&error), Some(error.message)),
+                Err(error) => break self.end(status_of(&error), Some(error.message)).await,
             };
         };
         while farewells.join_next().await.is_some() {}
         ended
     }
 
-    fn launch(self: &Rc<Self>) -> Result<Started, WireError> {
+    async fn launch(self: &Rc<Self>) -> Result<Started, WireError> {
         let internal = |what: &'static str| {
             move |error: io::Error| WireError::new(ErrorCode::Internal, format!("{what}: {error}"))
         };
+        self.join_network().await?;
         let start = self.start();
         let spec = &start.plan.process;
         let log = LogWriter::open(&self.dir.log())
             .map_err(internal("cannot open the container's log"))?;
         let (stdio, ends) = streams(spec.terminal, spec.open_stdin)
             .map_err(internal("cannot make the container's standard streams"))?;
-        let launched = launch::start(&start.plan, stdio).map_err(|error| to_wire(&error))?;
+        let network = self.network.borrow();
+        let namespace = network.as_ref().unwrap_or(&Joined::Alone).namespace();
+        let launched = launch::start(&start.plan, stdio, namespace);
+        let launched = launched.map_err(|error| to_wire(&error))?;
         self.launched.set(Instant::now());
         if start.health.is_some() {
             self.keep_health(&Health::default(), false);
@@ -180,6 +187,16 @@ impl Shim {
         self.tell_of_start();
         self.probe(started.process());
         Ok(started)
+    }
+
+    /// Makes the container's network, unless an earlier start has.
+    async fn join_network(&self) -> Result<(), WireError> {
+        if self.network.borrow().is_none() {
+            let plan = self.start().plan.clone();
+            let joined = Joined::by(&plan, &self.dir).await?;
+            self.network.replace(Some(joined));
+        }
+        Ok(())
     }
 
     fn tell_of_start(&self) {
@@ -236,7 +253,8 @@ impl Shim {
 
     /// Reports a container that could not start, to the caller and on disk.
     async fn fail(&self, agent: &mut Transport<UnixStream>, error: WireError) -> io::Result<()> {
-        self.end(status_of(&error), Some(error.message.clone()))?;
+        self.end(status_of(&error), Some(error.message.clone()))
+            .await?;
         let reply = ServerMessage::Reply(Err(error));
         // The agent may be gone; the state on disk tells the same.
         let _ = agent.send_message(&reply).await;
@@ -282,8 +300,12 @@ impl Shim {
     }
 
     /// Cleans up after the container and records its end, or removes it.
-    fn end(&self, code: i32, error: Option<String>) -> io::Result<()> {
+    async fn end(&self, code: i32, error: Option<String>) -> io::Result<()> {
         let oom_killed = self.clean_up();
+        let network = self.network.take();
+        if let Some(network) = network {
+            network.leave().await;
+        }
         let recorded = match self.start().auto_remove {
             true => {
                 self.tell_of_end(code, oom_killed);

@@ -24,6 +24,7 @@ mod health;
 mod io;
 mod life;
 mod main;
+mod network;
 mod process;
 mod running;
 mod spawn;

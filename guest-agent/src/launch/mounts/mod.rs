@@ -29,7 +29,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use super::error::{At, LaunchError, Stage};
-use super::plan::LaunchPlan;
+use super::plan::{LaunchPlan, NetworkPlan};
 use super::report::Reporter;
 use super::resolve::{Kind, Root};
 use crate::cgroup::Cgroup;
@@ -61,7 +61,10 @@ pub(super) fn build(
     // While there is nothing but the image to be copied.
     volume::fill(&root, &plan.settings.fills)?;
     let proc = system::mount_proc(&root)?;
-    system::set_sysctls(&proc, reporter);
+    // The parameters of a network are those of whoever made it.
+    if matches!(plan.network, NetworkPlan::Alone | NetworkPlan::Bridge(_)) {
+        system::set_sysctls(&proc, reporter);
+    }
     for (path, value) in &plan.settings.sysctls {
         system::set_asked(&proc, path, value)?;
     }

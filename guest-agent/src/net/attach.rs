@@ -1,0 +1,265 @@
+//! Attaching a container to a network, and taking it away again.
+
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use isolazi_protocol::{Endpoint, MacAddress, NetworkState, PortRequest};
+
+use super::error::NetError;
+use super::links::{INSIDE, LOOPBACK, Links};
+use super::namespace::NetNamespace;
+use super::network::Network;
+use super::nft::{self, Station};
+use super::ports::Reservation;
+use super::relay::Relays;
+use super::subnet::{address_of, link_of, mac_of};
+
+/// What a container wants of its network.
+#[derive(Debug)]
+pub(crate) struct Wish<'a> {
+    /// This address and no other.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// This one if it is free: the one that it had before.
+    pub(crate) rather: Option<Ipv4Addr>,
+    /// This Ethernet address; otherwise one is made.
+    pub(crate) mac: Option<MacAddress>,
+    /// Ports of the machine's that lead to it.
+    pub(crate) ports: &'a [PortRequest],
+}
+
+/// A container's network, before the container itself is there. Dropped, it takes
+/// the cable along, and the relays; [`Attachment::detach`] takes everything.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    namespace: NetNamespace,
+    link: String,
+    state: NetworkState,
+    endpoint: Endpoint,
+    /// Keeps them going.
+    _relays: Relays,
+}
+
+/// Makes a network namespace that is attached to `network`.
+pub(crate) async fn attach(network: &Network, wish: &Wish<'_>) -> Result<Attachment, NetError> {
+    // First what is most likely to fail, and leaves nothing behind.
+    let reserved = Reservation::of(wish.ports)?;
+    let links = Links::open().map_err(NetError::kernel("talk to the kernel about links"))?;
+    let bridge = bridge(&links, network).await?;
+    let namespace = NetNamespace::create().map_err(NetError::kernel("make a network namespace"))?;
+    forget_ipv6(&namespace).map_err(NetError::kernel("set up the network namespace"))?;
+    let cable = Cable {
+        links: &links,
+        network,
+        bridge,
+        inside: &namespace,
+    };
+    let (address, mac) = cable.lay(wish).await?;
+    let endpoint = Endpoint {
+        network: network.name.clone(),
+        address,
+        prefix: network.subnet.prefix(),
+        gateway: network.gateway,
+        mac,
+    };
+    configure(&namespace, &endpoint)
+        .await
+        .map_err(NetError::kernel(format!(
+            "configure {INSIDE} in the container"
+        )))?;
+    let link = link_of(address);
+    let station = Station {
+        link: &link,
+        mac,
+        address,
+        ports: reserved.ports(),
+    };
+    nft::admit(network, station).map_err(NetError::kernel("set the firewall's rules"))?;
+    let state = NetworkState {
+        endpoint: Some(endpoint.clone()),
+        ports: reserved.ports().to_vec(),
+    };
+    let relays = reserved.relay_to(address);
+    Ok(Attachment {
+        namespace,
+        link,
+        state,
+        endpoint,
+        _relays: relays,
+    })
+}
+
+impl Attachment {
+    /// The container's network namespace.
+    pub(crate) fn namespace(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
+    }
+
+    /// For whoever asks how the container is attached.
+    pub(crate) fn state(&self) -> &NetworkState {
+        &self.state
+    }
+
+    /// Takes the container off the network. What cannot be removed is in nobody's way:
+    /// the cable goes with the namespace, and a rule with the next owner of the address.
+    pub(crate) async fn detach(self) -> io::Result<()> {
+        let links = Links::open()?;
+        if let Some(link) = links.find(&self.link).await? {
+            links.remove(link.index).await?;
+        }
+        nft::dismiss(Station {
+            link: &self.link,
+            mac: self.endpoint.mac,
+            address: self.endpoint.address,
+            ports: &self.state.ports,
+        })
+    }
+}
+
+/// The index of the network's bridge, which is made, or mended, where need be.
+async fn bridge(links: &Links, network: &Network) -> Result<u32, NetError> {
+    let name = &network.bridge;
+    let failed = || NetError::kernel(format!("make the bridge {name}"));
+    let link = match links.find(name).await.map_err(failed())? {
+        Some(link) => link,
+        None => {
+            match links.add_bridge(name, mac_of(network.gateway)).await {
+                // Somebody else was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made.map_err(failed())?,
+            }
+            // The machine itself is reached by IPv4 there; not fatal where it has no IPv6.
+            let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+            let link = links.find(name).await.map_err(failed())?;
+            let link = link.ok_or_else(|| failed()(io::ErrorKind::NotFound.into()))?;
+            plug_in_again(links, network, link.index)
+                .await
+                .map_err(failed())?;
+            link
+        }
+    };
+    if !link.is_bridge {
+        return Err(NetError::NotABridge(name.clone()));
+    }
+    let prefix = network.subnet.prefix();
+    let addressed = links.add_address(link.index, network.gateway, prefix);
+    addressed.await.map_err(failed())?;
+    if !link.is_up {
+        links.bring_up(link.index).await.map_err(failed())?;
+    }
+    forward().map_err(NetError::kernel(
+        "let the machine forward packets (net.ipv4.ip_forward)",
+    ))?;
+    Ok(link.index)
+}
+
+/// Puts the cables of running containers into the bridge when it is made anew.
+async fn plug_in_again(links: &Links, network: &Network, bridge: u32) -> io::Result<()> {
+    for address in taken()?.into_iter().filter(|&it| network.may_give(it)) {
+        if let Some(link) = links.find(&link_of(address)).await? {
+            links.plug_in(link.index, bridge).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Has the machine pass packets on between its links, if it does not yet.
+fn forward() -> io::Result<()> {
+    const SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
+    match fs::read_to_string(SWITCH)?.trim() {
+        "1" => Ok(()),
+        _ => fs::write(SWITCH, "1"),
+    }
+}
+
+/// Has links that come to the namespace later go without IPv6, as the bridge does.
+fn forget_ipv6(namespace: &NetNamespace) -> io::Result<()> {
+    const SWITCH: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+    match namespace.within(|| fs::write(SWITCH, "1"))? {
+        // A kernel without IPv6 has none to forget.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// The addresses of all containers that are attached anywhere on this machine.
+fn taken() -> io::Result<Vec<Ipv4Addr>> {
+    let table = fs::read_to_string("/proc/thread-self/net/dev")?;
+    let names = table.lines().filter_map(|line| line.split_once(':'));
+    Ok(names
+        .filter_map(|(name, _)| address_of(name.trim()))
+        .collect())
+}
+
+/// What it takes to lay a cable.
+struct Cable<'a> {
+    links: &'a Links,
+    network: &'a Network,
+    bridge: u32,
+    inside: &'a NetNamespace,
+}
+
+impl Cable<'_> {
+    /// Connects the namespace to the bridge, by the first address that is free.
+    async fn lay(&self, wish: &Wish<'_>) -> Result<(Ipv4Addr, MacAddress), NetError> {
+        if let Some(address) = wish.address {
+            return match self.network.may_give(address) {
+                false => Err(NetError::Outside {
+                    address,
+                    network: self.network.name.clone(),
+                    subnet: self.network.subnet.to_string(),
+                }),
+                true => self
+                    .try_address(address, wish.mac)
+                    .await?
+                    .ok_or(NetError::AddressTaken(address)),
+            };
+        }
+        let taken = taken().map_err(NetError::kernel("list the machine's links"))?;
+        let rather = wish
+            .rather
+            .filter(|&address| self.network.may_give(address));
+        let candidates = rather.into_iter().chain(self.network.addresses());
+        for address in candidates.filter(|address| !taken.contains(address)) {
+            if let Some(laid) = self.try_address(address, wish.mac).await? {
+                return Ok(laid);
+            }
+        }
+        Err(NetError::Full {
+            network: self.network.name.clone(),
+            subnet: self.network.subnet.to_string(),
+        })
+    }
+
+    /// `None` where somebody else has the address by now.
+    async fn try_address(
+        &self,
+        address: Ipv4Addr,
+        mac: Option<MacAddress>,
+    ) -> Result<Option<(Ipv4Addr, MacAddress)>, NetError> {
+        let mac = mac.unwrap_or_else(|| mac_of(address));
+        let name = link_of(address);
+        match self
+            .links
+            .add_cable(&name, self.bridge, self.inside, mac)
+            .await
+        {
+            Ok(()) => Ok(Some((address, mac))),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(NetError::kernel("connect the container (veth)")(error)),
+        }
+    }
+}
+
+async fn configure(namespace: &NetNamespace, endpoint: &Endpoint) -> io::Result<()> {
+    let links = Links::within(namespace)?;
+    links.bring_up(LOOPBACK).await?;
+    let eth0 = links.find(INSIDE).await?;
+    let eth0 = eth0.ok_or(io::ErrorKind::NotFound)?.index;
+    links
+        .add_address(eth0, endpoint.address, endpoint.prefix)
+        .await?;
+    links.bring_up(eth0).await?;
+    links.add_default_route(endpoint.gateway).await
+}

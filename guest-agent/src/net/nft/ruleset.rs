@@ -1,0 +1,353 @@
+//! The rules of isolazi's tables. They are the same whatever containers there are:
+//! what changes is in sets and maps.
+//!
+//! ```text
+//! table ip isolazi                                  table bridge isolazi
+//!   prerouting, output   published ports → DNAT       prerouting  who is who
+//!   postrouting          masquerade, hairpin
+//!   forward              networks apart
+//! ```
+//!
+//! Everything is in tables of our own, so nothing of others' rules is changed. It
+//! also means that what others drop stays dropped: a packet has to pass all tables.
+
+use netlink_bindings::nftables::{CtKeys, MetaKeys, PayloadBase, SetFlags};
+
+use super::expression::{Expression, NAME_BYTES, Register};
+
+/// Which packets a table sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Family {
+    /// IPv4.
+    Ip = nix::libc::NFPROTO_IPV4 as u8,
+    /// Frames on bridges.
+    Bridge = nix::libc::NFPROTO_BRIDGE as u8,
+}
+
+/// A set, or a map.
+#[derive(Debug)]
+pub(super) struct Set {
+    pub(super) name: &'static str,
+    /// For whoever lists the rules; the kernel does not mind.
+    pub(super) key_type: u32,
+    pub(super) key_length: u32,
+    /// Kind and length of what a map maps to.
+    pub(super) data: Option<(u32, u32)>,
+    /// Its members are ranges.
+    pub(super) ranges: bool,
+}
+
+impl Set {
+    pub(super) fn flags(&self) -> u32 {
+        let map = self.data.map_or(0, |_| SetFlags::Map as u32);
+        let ranges = if self.ranges {
+            SetFlags::Interval as u32
+        } else {
+            0
+        };
+        map | ranges
+    }
+}
+
+/// A chain that the kernel sends packets through.
+#[derive(Debug)]
+pub(super) struct Chain {
+    pub(super) name: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) hook: u32,
+    pub(super) priority: i32,
+    pub(super) rules: Vec<Vec<Expression>>,
+}
+
+/// Ports published on all addresses: protocol and port to address and port.
+pub(super) const PORTS: &str = "ports";
+/// Ports published on one address: address, protocol and port to address and port.
+pub(super) const PORTS_AT: &str = "ports_at";
+/// The bridges, by name.
+pub(super) const BRIDGES: &str = "bridges";
+/// Pairs of the same bridge, so that a packet that stays on one can be told.
+pub(super) const SAME: &str = "same";
+/// Addresses of networks that lead outside.
+pub(super) const SUBNETS: &str = "subnets";
+/// Which link has which station.
+pub(super) const STATIONS: &str = "stations";
+/// Which link has which station with which address.
+pub(super) const OWNERS: &str = "owners";
+
+/// Codes of nft(8) for types of sets, six bits each in a concatenation.
+mod types {
+    pub(super) const IPV4: u32 = 7;
+    pub(super) const ETHER: u32 = 9;
+    pub(super) const PROTOCOL: u32 = 12;
+    pub(super) const SERVICE: u32 = 13;
+    pub(super) const NAME: u32 = 41;
+
+    pub(super) const fn concatenated(types: &[u32]) -> u32 {
+        let (mut all, mut at) = (0, 0);
+        while at < types.len() {
+            all = all << 6 | types[at];
+            at += 1;
+        }
+        all
+    }
+}
+
+/// The sets and maps of a family.
+pub(super) fn sets(family: Family) -> Vec<Set> {
+    use types::{ETHER, IPV4, NAME, PROTOCOL, SERVICE, concatenated};
+    let set = |name, types: &[u32], key_length| Set {
+        name,
+        key_type: concatenated(types),
+        key_length,
+        data: None,
+        ranges: false,
+    };
+    let target = Some((concatenated(&[IPV4, SERVICE]), 8));
+    match family {
+        Family::Ip => vec![
+            Set {
+                data: target,
+                ..set(PORTS, &[PROTOCOL, SERVICE], 8)
+            },
+            Set {
+                data: target,
+                ..set(PORTS_AT, &[IPV4, PROTOCOL, SERVICE], 12)
+            },
+            set(BRIDGES, &[NAME], 16),
+            set(SAME, &[NAME, NAME], 32),
+            Set {
+                ranges: true,
+                ..set(SUBNETS, &[IPV4], 4)
+            },
+        ],
+        Family::Bridge => vec![
+            set(STATIONS, &[NAME, ETHER], 24),
+            set(OWNERS, &[NAME, ETHER, IPV4], 28),
+        ],
+    }
+}
+
+/// The chains of a family.
+pub(super) fn chains(family: Family) -> Vec<Chain> {
+    match family {
+        Family::Ip => vec![
+            Chain {
+                name: "prerouting",
+                kind: "nat",
+                hook: nix::libc::NF_INET_PRE_ROUTING as u32,
+                priority: nix::libc::NF_IP_PRI_NAT_DST,
+                rules: published(&[]),
+            },
+            Chain {
+                name: "output",
+                kind: "nat",
+                hook: nix::libc::NF_INET_LOCAL_OUT as u32,
+                priority: nix::libc::NF_IP_PRI_NAT_DST,
+                rules: published(&NOT_TO_LOOPBACK),
+            },
+            Chain {
+                name: "postrouting",
+                kind: "nat",
+                hook: nix::libc::NF_INET_POST_ROUTING as u32,
+                priority: nix::libc::NF_IP_PRI_NAT_SRC,
+                rules: outward(),
+            },
+            Chain {
+                name: "forward",
+                kind: "filter",
+                hook: nix::libc::NF_INET_FORWARD as u32,
+                priority: nix::libc::NF_IP_PRI_FILTER,
+                rules: apart(),
+            },
+        ],
+        Family::Bridge => vec![Chain {
+            name: "prerouting",
+            kind: "filter",
+            hook: PRE_BRIDGE,
+            priority: FILTER_BRIDGED,
+            rules: identities(),
+        }],
+    }
+}
+
+/// `NF_BR_PRE_ROUTING` and `NF_BR_PRI_FILTER_BRIDGED` (linux/netfilter_bridge.h).
+const PRE_BRIDGE: u32 = 0;
+const FILTER_BRIDGED: i32 = -200;
+
+/// Offsets in an IPv4 header (RFC 791).
+const SOURCE: u32 = 12;
+const DESTINATION: u32 = 16;
+/// Offset of the destination port, in TCP as in UDP.
+const TO_PORT: u32 = 2;
+/// `RTN_LOCAL`: one of the machine's own addresses.
+const LOCAL: u32 = nix::libc::RTN_LOCAL as u32;
+/// `IPS_DST_NAT` (linux/netfilter/nf_conntrack_common.h).
+const REDIRECTED: u32 = 1 << 5;
+/// The states of a connection that is there already, or belongs to one.
+const ESTABLISHED_OR_RELATED: u32 = 1 << 1 | 1 << 2;
+/// EtherTypes.
+const ETHER_IPV4: u16 = 0x0800;
+const ETHER_ARP: u16 = 0x0806;
+
+/// Steps that go on for what is not for 127.0.0.0/8. What is comes to a relay: the
+/// kernel does not let packets with such addresses out of the machine.
+static NOT_TO_LOOPBACK: std::sync::LazyLock<Vec<Expression>> = std::sync::LazyLock::new(|| {
+    let first = Register(0);
+    vec![
+        Expression::Payload(PayloadBase::NetworkHeader, DESTINATION, 1, first),
+        Expression::IsNot(first, vec![127]),
+    ]
+});
+
+/// Sends what is for a published port to its container.
+fn published(condition: &[Expression]) -> Vec<Vec<Expression>> {
+    use Expression as E;
+    let (address, port) = (Register(8), Register(9));
+    let to_this_machine = || {
+        let mut steps = condition.to_vec();
+        steps.push(E::DestinationKind(Register(0)));
+        steps.push(E::Is(Register(0), LOCAL.to_ne_bytes().to_vec()));
+        steps
+    };
+    let at_one = [
+        E::Payload(PayloadBase::NetworkHeader, DESTINATION, 4, Register(0)),
+        E::Meta(MetaKeys::L4Proto, Register(1)),
+        E::Payload(PayloadBase::TransportHeader, TO_PORT, 2, Register(2)),
+        E::Map(PORTS_AT, Register(0), address),
+        E::DestinationNat(address, port),
+    ];
+    let at_all = [
+        E::Meta(MetaKeys::L4Proto, Register(0)),
+        E::Payload(PayloadBase::TransportHeader, TO_PORT, 2, Register(1)),
+        E::Map(PORTS, Register(0), address),
+        E::DestinationNat(address, port),
+    ];
+    vec![
+        [to_this_machine(), at_one.to_vec()].concat(),
+        [to_this_machine(), at_all.to_vec()].concat(),
+    ]
+}
+
+/// Has containers be the machine itself to everybody outside, and to containers that
+/// they reach through a published port: those would answer directly, and in vain.
+fn outward() -> Vec<Vec<Expression>> {
+    use Expression as E;
+    let from_a_container = [
+        E::Payload(PayloadBase::NetworkHeader, SOURCE, 4, Register(0)),
+        E::In(SUBNETS, Register(0)),
+        E::Meta(MetaKeys::Oifname, Register(0)),
+    ];
+    vec![
+        [
+            &from_a_container[..],
+            &[E::NotIn(BRIDGES, Register(0)), E::Masquerade],
+        ]
+        .concat(),
+        [
+            &from_a_container[..],
+            &[E::In(BRIDGES, Register(0))],
+            &redirected(),
+            &[E::Masquerade],
+        ]
+        .concat(),
+    ]
+}
+
+/// Goes on for connections to a published port.
+fn redirected() -> [Expression; 3] {
+    let status = Register(0);
+    [
+        Expression::Connection(CtKeys::Status, status),
+        Expression::Mask(status, REDIRECTED.to_ne_bytes().to_vec()),
+        Expression::IsNot(status, vec![0; 4]),
+    ]
+}
+
+/// Keeps networks apart from each other, and from whoever is outside: into a network
+/// goes what stays in it, what is answered, and what is published.
+fn apart() -> Vec<Vec<Expression>> {
+    use Expression as E;
+    let accept = |steps: &[E]| [steps, &[E::Accept]].concat();
+    vec![
+        accept(&[
+            E::Connection(CtKeys::State, Register(0)),
+            E::Mask(Register(0), ESTABLISHED_OR_RELATED.to_ne_bytes().to_vec()),
+            E::IsNot(Register(0), vec![0; 4]),
+        ]),
+        accept(&redirected()),
+        accept(&[
+            E::Meta(MetaKeys::Iifname, Register(0)),
+            E::Meta(MetaKeys::Oifname, Register(4)),
+            E::In(SAME, Register(0)),
+        ]),
+        vec![
+            E::Meta(MetaKeys::Oifname, Register(0)),
+            E::In(BRIDGES, Register(0)),
+            E::Drop,
+        ],
+    ]
+}
+
+/// Lets a container send what comes from itself only: from its Ethernet address and
+/// its IPv4 address, and ARP that says so. Everything else that is no IPv4 ends.
+fn identities() -> Vec<Vec<Expression>> {
+    use Expression as E;
+    let (link, station, address) = (Register(0), Register(4), Register(6));
+    let from = E::Meta(MetaKeys::Iifname, link);
+    let ether = |kind: u16| {
+        let protocol = Register(8);
+        [
+            E::Meta(MetaKeys::Protocol, protocol),
+            E::Is(protocol, kind.to_be_bytes().to_vec()),
+        ]
+    };
+    // Offset 6 of a frame is where it comes from; of an ARP packet, 8 is the station
+    // and 14 the address that it speaks for (RFC 826).
+    let sender = E::Payload(PayloadBase::LinkLayerHeader, 6, 6, station);
+    let claimed = [
+        E::Payload(PayloadBase::NetworkHeader, 8, 6, station),
+        E::Payload(PayloadBase::NetworkHeader, 14, 4, address),
+    ];
+    vec![
+        vec![
+            from.clone(),
+            E::IsNot(link, super::LINKS.to_vec()),
+            E::Accept,
+        ],
+        vec![
+            from.clone(),
+            sender.clone(),
+            E::NotIn(STATIONS, link),
+            E::Drop,
+        ],
+        [
+            &ether(ETHER_IPV4)[..],
+            &[
+                from.clone(),
+                sender,
+                E::Payload(PayloadBase::NetworkHeader, SOURCE, 4, address),
+                E::In(OWNERS, link),
+                E::Accept,
+            ],
+        ]
+        .concat(),
+        [
+            &ether(ETHER_ARP)[..],
+            &[from],
+            &claimed,
+            &[E::In(OWNERS, link), E::Accept],
+        ]
+        .concat(),
+        vec![E::Drop],
+    ]
+}
+
+/// A link's name as it is in a set, or in a register.
+pub(super) fn name(text: &str) -> [u8; NAME_BYTES] {
+    let mut bytes = [0; NAME_BYTES];
+    for (to, from) in bytes.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    bytes
+}
