@@ -1,6 +1,7 @@
 //! A container's details under Docker's field names (Engine API,
 //! `ContainerInspect`), as far as they have a meaning here.
 
+mod network;
 mod options;
 mod security;
 
@@ -39,7 +40,6 @@ pub fn container(detail: &ContainerDetail, isolation: Isolation) -> Value {
         },
         "HostConfig": {
             "AutoRemove": spec.auto_remove,
-            "NetworkMode": spec.network,
             "SeccompProfile": security::profile(&spec.seccomp),
             "SecurityOpt": security::options(spec),
             "PidsLimit": options::pids_limit(spec.resources.pids_limit),
@@ -49,6 +49,7 @@ pub fn container(detail: &ContainerDetail, isolation: Isolation) -> Value {
         "LogPath": format!("{}/container.log", detail.directory),
     });
     options::describe(&mut described, detail);
+    network::describe(&mut described, detail);
     if let Some(found) = &detail.health {
         described["State"]["Health"] = health(found);
     }

@@ -23,6 +23,8 @@ pub struct Surroundings {
     pub mounts: Vec<BindMount>,
     /// Content for `/etc/resolv.conf`.
     pub resolv_conf: String,
+    /// Which network the container joins.
+    pub network: NetworkMode,
     /// The options, without what the image adds.
     pub options: ContainerOptions,
     /// Variables that files set.
@@ -71,7 +73,7 @@ pub fn container(image: &Image, args: &RunArgs, surroundings: Surroundings) -> C
             .or_else(|| config.stop_signal.clone())
             .filter(|signal| !signal.is_empty()),
         auto_remove: args.rm,
-        network: NetworkMode::None,
+        network: surroundings.network,
         seccomp: surroundings.seccomp,
         resources: resources(args, surroundings.limits),
         resolv_conf: surroundings.resolv_conf,

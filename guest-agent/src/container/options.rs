@@ -314,7 +314,7 @@ mod tests {
             |spec| {
                 spec.options.extra_hosts.push(ExtraHost {
                     name: "a\nb".to_owned(),
-                    address: [127, 0, 0, 1].into(),
+                    address: Some([127, 0, 0, 1].into()),
                 });
             },
             |spec| {

@@ -27,5 +27,4 @@ mod relay;
 mod subnet;
 
 pub(crate) use attach::{Attachment, Wish, attach};
-pub(crate) use error::NetError;
 pub(crate) use network::Network;

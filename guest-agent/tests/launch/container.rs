@@ -7,9 +7,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use isolazi_agent::launch::plan::{
-    BindPlan, CgroupPlan, EtcFile, LaunchPlan, RootfsPlan, Settings,
+    BindPlan, CgroupPlan, EtcFile, LaunchPlan, NetworkPlan, RootfsPlan, Settings,
 };
-use isolazi_agent::launch::{LaunchError, Launched, Stdio, cleanup, exec, start};
+use isolazi_agent::launch::{LaunchError, Launched, NetworkNamespace, Stdio, cleanup, exec, start};
 use isolazi_protocol::{ContainerId, ExecSpec, ProcessSpec, WindowSize};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
@@ -115,7 +115,7 @@ impl Container {
     /// Starts it with pipes.
     pub(crate) fn start(&self) -> Result<Running<'_>, LaunchError> {
         let (stdio, streams) = pipes();
-        let launched = start(&self.plan, stdio)?;
+        let launched = start(&self.plan, stdio, NetworkNamespace::New)?;
         Ok(Running {
             container: self,
             launched,
@@ -131,7 +131,7 @@ impl Container {
         };
         Running {
             container: self,
-            launched: start(&self.plan, Stdio::Terminal(size)).unwrap(),
+            launched: start(&self.plan, Stdio::Terminal(size), NetworkNamespace::New).unwrap(),
             streams: None,
         }
     }
@@ -293,6 +293,7 @@ fn plan(folder: &Path) -> LaunchPlan {
         .unwrap();
     let id = ContainerId::from_random(&random);
     LaunchPlan {
+        network: NetworkPlan::default(),
         settings: Settings::default(),
         hostname: "box".to_owned(),
         rootfs: RootfsPlan {

@@ -1,7 +1,7 @@
 //! How a container ends, or fails to begin.
 
 use isolazi_agent::cgroup::Cgroup;
-use isolazi_agent::launch::Stage;
+use isolazi_agent::launch::{NetworkNamespace, Stage};
 use isolazi_agent::sys::process::fork_into;
 use isolazi_protocol::ErrorCode;
 use nix::sched::CloneFlags;
@@ -129,7 +129,7 @@ impl Container {
                 stdout,
                 stderr,
             };
-            assert!(isolazi_agent::launch::start(&plan, stdio).is_err());
+            assert!(isolazi_agent::launch::start(&plan, stdio, NetworkNamespace::New).is_err());
         }
     }
 }

@@ -14,8 +14,8 @@ const THEMES: [(&str, &[&str]); 5] = [
         "Containers",
         &[
             "run", "exec", "create", "start", "stop", "restart", "kill", "pause", "unpause",
-            "wait", "attach", "rm", "rename", "update", "ps", "logs", "inspect", "top", "stats",
-            "port", "cp", "diff", "commit", "export",
+            "wait", "attach", "rm", "rename", "update", "ps", "logs", "inspect", "top", "port",
+            "stats", "port", "cp", "diff", "commit", "export",
         ],
     ),
     (

@@ -8,6 +8,7 @@ mod help;
 mod images;
 mod limits;
 mod listing;
+mod network;
 mod privileges;
 mod run;
 mod security;
@@ -33,6 +34,7 @@ pub use images::{
 };
 pub use limits::LimitArgs;
 pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
+pub use network::{NetworkArgs, PortArgs};
 pub use privileges::{FixedLimitArgs, PrivilegeArgs};
 pub use run::{ProcessArgs, RunArgs};
 pub use security::{SeccompCommand, SecurityArgs};
@@ -141,6 +143,8 @@ pub enum Command {
     Export(ExportArgs),
     /// List the processes of a container
     Top(TopArgs),
+    /// List the ports of a container that are published, and how they are reached
+    Port(PortArgs),
     /// Show what containers use
     Stats(StatsArgs),
     /// Make an image of a container's changes

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::SettingsArgs;
 use super::containers::LifeArgs;
+use super::{NetworkArgs, SettingsArgs};
 
 /// `isolazi run`.
 #[derive(Debug, Clone, Default, Args)]
@@ -28,9 +28,6 @@ pub struct RunArgs {
     /// Host name of the container
     #[arg(long)]
     pub hostname: Option<String>,
-    /// Network of the container: none is loopback only
-    #[arg(long, value_name = "MODE", value_parser = ["none"], default_value = "none")]
-    pub network: String,
     /// Program to run instead of the image's entrypoint; empty for none
     #[arg(long)]
     pub entrypoint: Option<String>,
@@ -40,6 +37,9 @@ pub struct RunArgs {
     /// What becomes of it after its start.
     #[command(flatten)]
     pub life: LifeArgs,
+    /// How it is connected.
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// What the container is like.
     #[command(flatten)]
     pub settings: Box<SettingsArgs>,

@@ -22,6 +22,7 @@ mod login;
 mod logs;
 mod man;
 mod places;
+mod port;
 mod prune;
 mod ps;
 mod pull;
@@ -207,6 +208,7 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Diff(args) => diff::diff(&context, &args).await?,
         Command::Export(args) => return export::export(&context, &args).await,
         Command::Top(args) => top::top(&context, &args).await?,
+        Command::Port(args) => port::port(&context, &args).await?,
         Command::Stats(args) => stats::stats(&context, &args).await?,
         Command::Commit(args) => commit::commit(&context, &args).await?,
         Command::Rmi(args) => return rmi::rmi(&context, &args).await,

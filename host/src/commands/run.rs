@@ -114,10 +114,12 @@ async fn prepare(
     let limits = options::fixed_limits(&args.settings.fixed_limits, limits)?;
     let (seccomp, security) = options::security(&args.settings.security)?;
     options.security = security;
+    let network = options::network(&args.network)?;
     let binds = mounts(args, &mut options)?;
     let env_files = options::environment_files(&args.process.env_file)?;
     let platform = args.platform.as_deref();
     let image = pull::obtain(context, engine, &args.image, platform, args.settings.pull).await?;
+    options.network = options::network_options(&args.network, &image.config.exposed_ports)?;
     options.health = options::health(&args.settings.health, &image.config)?;
     let surroundings = Surroundings {
         terminal: args
@@ -127,6 +129,7 @@ async fn prepare(
         open_stdin: args.process.interactive,
         mounts: share(engine, &binds).await?,
         resolv_conf: options::resolv_conf(&resolv::for_containers(), &options.dns),
+        network,
         options,
         env_files,
         limits,

@@ -67,7 +67,10 @@ fn extend(object: &mut Value, with: Value) {
 
 fn host_config(options: &ContainerOptions) -> Value {
     let hosts = options.extra_hosts.iter();
-    let hosts = hosts.map(|host| format!("{}:{}", host.name, host.address));
+    let hosts = hosts.map(|host| match host.address {
+        Some(address) => format!("{}:{address}", host.name),
+        None => format!("{}:host-gateway", host.name),
+    });
     let tmpfs = options.tmpfs.iter();
     let tmpfs = tmpfs.map(|it| (it.target.clone(), Value::String(it.options.join(","))));
     json!({

@@ -76,6 +76,7 @@ pub(crate) fn sample(state: ContainerState) -> ContainerSummary {
         mounts: Vec::new(),
         network: NetworkMode::None,
         size: None,
+        ports: Vec::new(),
         health: None,
     }
 }

@@ -10,17 +10,18 @@ const HOST_GATEWAY: &str = "host-gateway";
 /// A search domain that is none.
 const NO_SEARCH: &str = ".";
 
-/// `NAME:IP` or `NAME=IP`; an IPv6 address may stand in brackets.
+/// `NAME:IP` or `NAME=IP`; an IPv6 address may stand in brackets, and `host-gateway`
+/// for the host's own.
 pub(super) fn extra_host(text: &str) -> Result<ExtraHost, OptionError> {
     let form = || OptionError::form(text, "a host to add", "NAME:IP");
     let (name, address) = text.split_once(['=', ':']).ok_or_else(form)?;
-    if address == HOST_GATEWAY {
-        return Err(OptionError::HostGateway(text.to_owned()));
-    }
     let bare = address
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
-    let address = bare.unwrap_or(address).parse().map_err(|_| form())?;
+    let address = match bare.unwrap_or(address) {
+        HOST_GATEWAY => None,
+        address => Some(address.parse().map_err(|_| form())?),
+    };
     match name.is_empty() {
         false => Ok(ExtraHost {
             name: name.to_owned(),
@@ -95,14 +96,13 @@ mod tests {
             let host = extra_host(text).unwrap();
             assert_eq!(
                 (host.name.as_str(), host.address),
-                (name, address.parse().unwrap())
+                (name, Some(address.parse().unwrap()))
             );
         }
         for bad in ["", "db", "db:", ":192.0.2.7", "db:x", "db:192.0.2.7:80"] {
             assert!(extra_host(bad).is_err(), "{bad}");
         }
-        let refused = extra_host("host.docker.internal:host-gateway").unwrap_err();
-        assert!(refused.to_string().contains("give an address"));
+        assert_eq!(extra_host("up:host-gateway").unwrap().address, None);
     }
 
     const BASE: &str = "nameserver 192.0.2.1\nsearch example.org\noptions edns0\n";

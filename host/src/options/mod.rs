@@ -6,6 +6,7 @@ mod health;
 mod hosts;
 mod limits;
 mod lines;
+mod network;
 mod privileges;
 mod resources;
 mod security;
@@ -22,6 +23,8 @@ pub use hosts::resolv_conf;
 pub(crate) use limits::size;
 pub(crate) use lines::labels;
 pub use lines::{env_file, environment_files};
+pub(crate) use network::exposed_ports;
+pub use network::{network, network_options};
 pub use resources::{fixed_limits, limits};
 pub use security::{seccomp_profile, security};
 
@@ -55,11 +58,6 @@ pub enum OptionError {
     /// Limits the wrong way round.
     #[error("the soft limit of ulimit {0} is above its hard limit; use NAME=SOFT[:HARD]")]
     SoftAboveHard(Limit),
-    /// An address that only a network would have.
-    #[error(
-        "'{0}' needs the host's address, and containers have no network that leads to it yet; give an address instead of host-gateway"
-    )]
-    HostGateway(String),
     /// A file of options.
     #[error("cannot read {path}")]
     File {

@@ -1,9 +1,10 @@
 //! The fields of a container in a listing, under Docker's names.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use isolazi_protocol::{
-    ContainerState, ContainerSummary, HealthStatus, Isolation, NetworkMode, SummaryMount,
+    ContainerState, ContainerSummary, HealthStatus, Isolation, PublishedPort, SummaryMount,
 };
 use serde_json::{Value, json};
 
@@ -54,13 +55,13 @@ pub(super) fn of(resident: &Resident, short: bool) -> Value {
         "Command": command(&container.command, short),
         "CreatedAt": created_at(container.created_at),
         "RunningFor": ago(container.created_at),
-        "Ports": "",
+        "Ports": ports(&container.ports),
         "State": state(&container.state),
         "Status": status(container),
         "Size": human_size(container.size.unwrap_or(0)),
         "Mounts": mounts(&container.mounts, short),
         "LocalVolumes": container.mounts.iter().filter(|it| it.volume).count().to_string(),
-        "Networks": network(&container.network),
+        "Networks": container.network.to_string(),
         "Isolation": isolation(resident.isolation),
     })
 }
@@ -80,13 +81,6 @@ pub(super) fn isolation(isolation: Isolation) -> &'static str {
     match isolation {
         Isolation::Process => "process",
         Isolation::Vm => "vm",
-    }
-}
-
-pub(super) fn network(network: &NetworkMode) -> String {
-    match serde_json::to_value(network) {
-        Ok(Value::String(name)) => name,
-        other => other.map(|it| it.to_string()).unwrap_or_default(),
     }
 }
 
@@ -132,6 +126,17 @@ fn mounts(mounts: &[SummaryMount], short: bool) -> String {
         false => mount.source.clone(),
     });
     sources.collect::<Vec<_>>().join(",")
+}
+
+/// `0.0.0.0:8080->80/tcp`, for each of them.
+fn ports(ports: &[PublishedPort]) -> String {
+    let mut ports = ports.to_vec();
+    ports.sort_unstable();
+    let shown = ports.iter().map(|port| {
+        let place = SocketAddr::new(port.address, port.host_port);
+        format!("{place}->{}", port.target)
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 fn shortened(text: &str, length: usize) -> String {

@@ -150,9 +150,7 @@ impl Selection {
                 let mut mounts = container.mounts.iter();
                 mounts.any(|mount| mount.source == volume || mount.target == volume)
             })
-            && filters.any("network", |name| {
-                name == fields::network(&container.network)
-            })
+            && filters.any("network", |name| name == container.network.to_string())
             && filters.any("isolation", |name| {
                 name == fields::isolation(resident.isolation)
             })

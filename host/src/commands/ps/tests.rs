@@ -47,6 +47,7 @@ fn container(n: u8, name: &str, state: ContainerState) -> ContainerSummary {
         }],
         network: NetworkMode::None,
         size: Some(1500),
+        ports: Vec::new(),
         health: (name == "web").then_some(HealthStatus::Starting),
     }
 }
