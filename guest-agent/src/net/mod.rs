@@ -28,3 +28,6 @@ mod subnet;
 
 pub(crate) use attach::{Attachment, Wish, attach};
 pub(crate) use network::Network;
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use netlink_bindings::nftables::{
     CmpOps, CtKeys, FibFlags, MetaKeys, PayloadBase, PushExprListAttrs, Registers, VerdictCode,
 };
 use netlink_bindings::traits::Pusher;
+use netlink_bindings::utils::{finalize_nested_header, push_header, push_nested_header};
 
 /// `NFT_FIB_RESULT_ADDRTYPE` of linux/netfilter/nf_tables.h; the crate counts from 0.
 const FIB_ADDRESS_TYPE: u32 = 3;
@@ -149,6 +150,8 @@ fn compare<P: Pusher>(
         .end_nested()
 }
 
+/// Written out, as the crate (0.3.5) has other numbers for these attributes than the
+/// kernel (`enum nft_lookup_attributes` of linux/netfilter/nf_tables.h).
 fn look_up<P: Pusher>(
     elem: Element<P>,
     set: &str,
@@ -156,17 +159,29 @@ fn look_up<P: Pusher>(
     flags: u32,
     to: Option<Register>,
 ) -> PushExprListAttrs<P> {
-    let mut lookup = elem
-        .nested_data_lookup()
-        .push_set_bytes(set.as_bytes())
-        .push_sreg(key.number());
+    const DATA: u16 = 2;
+    const SET: u16 = 1;
+    const SOURCE: u16 = 2;
+    const TO: u16 = 3;
+    const FLAGS: u16 = 5;
+    let mut elem = elem.push_name(c"lookup");
+    let message = elem.as_vec_mut();
+    let start = push_nested_header(message, DATA);
+    push_header(message, SET, set.len() as u16 + 1);
+    message.extend(set.bytes().chain([0]));
+    let mut number = |kind: u16, value: u32| {
+        push_header(message, kind, size_of::<u32>() as u16);
+        message.extend(value.to_be_bytes());
+    };
+    number(SOURCE, key.number());
     if let Some(to) = to {
-        lookup = lookup.push_dreg(to.number());
+        number(TO, to.number());
     }
     if flags != 0 {
-        lookup = lookup.push_flags(flags);
+        number(FLAGS, flags);
     }
-    lookup.end_nested().end_nested()
+    finalize_nested_header(message, start);
+    elem.end_nested()
 }
 
 fn verdict<P: Pusher>(elem: Element<P>, code: VerdictCode) -> PushExprListAttrs<P> {
