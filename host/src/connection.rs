@@ -19,6 +19,22 @@ impl std::fmt::Debug for dyn ByteStream {
     }
 }
 
+/// A conversation that has become a connection to something behind the agent.
+pub struct Raw {
+    /// Comes before what is yet to be read.
+    pub received: Bytes,
+    /// What comes from there.
+    pub reader: ReadHalf<Box<dyn ByteStream>>,
+    /// What goes there.
+    pub writer: WriteHalf<Box<dyn ByteStream>>,
+}
+
+impl std::fmt::Debug for Raw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Raw")
+    }
+}
+
 /// A connection to an agent, before anything is said.
 #[derive(Debug)]
 pub struct Dialed {
@@ -134,6 +150,20 @@ impl Conversation {
                 return Ok(reply);
             }
         }
+    }
+
+    /// The connection itself, after the reply to a request that makes it one.
+    pub async fn into_raw(mut self) -> Result<Raw, ConversationError> {
+        let Incoming::Done(_) = self.next().await? else {
+            return Err(ConversationError::Unexpected);
+        };
+        let (reader, received) = self.listener.0.into_parts();
+        let (writer, _) = self.speaker.0.into_parts();
+        Ok(Raw {
+            received,
+            reader,
+            writer,
+        })
     }
 
     /// Both halves, to be used at once, where nothing is kept.

@@ -25,6 +25,7 @@ pub mod mount;
 pub mod options;
 pub mod output;
 pub mod paths;
+pub mod ports;
 pub mod processes;
 pub mod resolv;
 pub mod revive;

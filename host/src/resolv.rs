@@ -1,11 +1,27 @@
 //! The container's `/etc/resolv.conf`, made from the host's (resolv.conf(5)).
 
+use std::net::Ipv4Addr;
+
 /// Used where the host names no server that a container could reach.
 const PUBLIC: &str = "nameserver 1.1.1.1\nnameserver 8.8.8.8\n";
 
 /// What containers on this host should resolve names with.
-pub fn for_containers() -> String {
-    filter(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+/// `resolver` is who resolves them as this host does, where containers
+/// cannot ask the host's own servers.
+pub fn for_containers(resolver: Option<Ipv4Addr>) -> String {
+    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    match resolver {
+        Some(resolver) => through(&host, resolver),
+        None => filter(&host),
+    }
+}
+
+/// With this server alone.
+fn through(host: &str, resolver: Ipv4Addr) -> String {
+    let is_server = |line: &&str| line.split_whitespace().next() == Some("nameserver");
+    let kept = host.lines().filter(|line| !is_server(line));
+    let lines = kept.map(|line| format!("{line}\n"));
+    format!("nameserver {resolver}\n{}", lines.collect::<String>())
 }
 
 /// Leaves out servers on the host's loopback, which a container with a network
@@ -34,6 +50,15 @@ fn filter(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resolver_stands_for_the_hosts_servers() {
+        let host = "search example.org\nnameserver 127.0.0.53\noptions edns0\n";
+        assert_eq!(
+            through(host, Ipv4Addr::new(10, 0, 2, 3)),
+            "nameserver 10.0.2.3\nsearch example.org\noptions edns0\n"
+        );
+    }
 
     #[test]
     fn loopback_servers_are_left_out() {

@@ -63,8 +63,8 @@ pub use message::{
     Request, ServerMessage, Token,
 };
 pub use network::{
-    BadMacAddress, DEFAULT_NETWORK, Endpoint, ExposedPort, MacAddress, NetworkMode, NetworkOptions,
-    NetworkState, PortProtocol, PortRequest, PublishedPort,
+    BadMacAddress, DEFAULT_NETWORK, Endpoint, ExposedPort, MAX_DATAGRAM, MacAddress, NetworkMode,
+    NetworkOptions, NetworkState, PortProtocol, PortRequest, PublishedPort,
 };
 pub use options::{
     ContainerOptions, Dns, ExtraHost, Limit, TmpfsMount, Ulimit, UnknownLimit, VolumeDetail,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BindSource, CgroupLimits, ContainerDetail, ContainerId, ContainerSpec, ContainerSummary,
-    ContainerUsage, Content, Digest, DiskUsage, ExecSpec, Happening, LayerUsage, PathInfo,
-    ProcessInfo, RestartPolicy, SeccompProfile, VolumeDetail, WindowSize, WireError,
+    ContainerUsage, Content, Digest, DiskUsage, ExecSpec, ExposedPort, Happening, LayerUsage,
+    PathInfo, ProcessInfo, RestartPolicy, SeccompProfile, VolumeDetail, WindowSize, WireError,
 };
 
 /// A secret that the host gives to the guest at boot and shows in every
@@ -293,6 +293,16 @@ pub enum Request {
         until: Option<u64>,
         /// Go on with what happens from now on.
         follow: bool,
+    },
+    /// Connect to a port that a running container publishes. After [`Reply::Done`]
+    /// the conversation is the connection: TCP's bytes, each direction of which ends
+    /// by itself, or UDP's datagrams, each after its length as two bytes, the higher
+    /// one first.
+    Dial {
+        /// Id, id prefix or name.
+        container: String,
+        /// Which port.
+        target: ExposedPort,
     },
     /// What a profile comes to for a container without options. Answered by
     /// [`Reply::Text`].

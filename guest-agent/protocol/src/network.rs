@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Name of the network that a container joins where nobody says.
 pub const DEFAULT_NETWORK: &str = "bridge";
 
+/// Most bytes of a UDP datagram (its length field has 16 bits).
+pub const MAX_DATAGRAM: usize = 65_535;
+
 /// Which network a container joins.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

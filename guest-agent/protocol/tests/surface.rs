@@ -344,6 +344,10 @@ fn requests() -> Vec<Request> {
             until: None,
             follow: true,
         },
+        Request::Dial {
+            container: name(),
+            target: port(PortProtocol::Udp),
+        },
         Request::ShowSeccomp(SeccompProfile::File {
             name: "f".to_owned(),
             text: "{}".to_owned(),

@@ -22,6 +22,7 @@ mod disk;
 mod error;
 mod init;
 mod listener;
+mod network;
 mod server;
 pub mod shares;
 pub mod shutdown;

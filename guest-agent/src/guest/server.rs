@@ -11,7 +11,7 @@ use nix::sys::signal::SigSet;
 use super::config::BootConfig;
 use super::error::{GuestError, one_line};
 use super::listener::Listener;
-use super::{DATA_ROOT, clock, shutdown};
+use super::{DATA_ROOT, clock, network, shutdown};
 use crate::server::{self, Engine, EngineConfig};
 
 /// What the console shows as soon as the host may connect: a hypervisor may
@@ -46,6 +46,12 @@ async fn serve(config: BootConfig) -> Result<(), GuestError> {
     let listener =
         Listener::bind(AGENT_VSOCK_PORT).map_err(GuestError::setup("listen on", "AF_VSOCK"))?;
     eprintln!("{READY_LINE}");
+    // Nobody who waits for the guest needs to wait for its network, too.
+    tokio::spawn(async {
+        if let Err(error) = network::bring_up().await {
+            eprintln!("isolazi: cannot bring the network up: {error}");
+        }
+    });
     loop {
         match listener.accept().await {
             Ok(stream) => {

@@ -25,8 +25,10 @@ pub(crate) struct Wish<'a> {
     pub(crate) rather: Option<Ipv4Addr>,
     /// This Ethernet address; otherwise one is made.
     pub(crate) mac: Option<MacAddress>,
-    /// Ports of the machine's that lead to it.
+    /// Ports that lead to it.
     pub(crate) ports: &'a [PortRequest],
+    /// They are those of another machine, which relays them.
+    pub(crate) relayed: bool,
 }
 
 /// A container's network, before the container itself is there. Dropped, it takes
@@ -44,7 +46,10 @@ pub(crate) struct Attachment {
 /// Makes a network namespace that is attached to `network`.
 pub(crate) async fn attach(network: &Network, wish: &Wish<'_>) -> Result<Attachment, NetError> {
     // First what is most likely to fail, and leaves nothing behind.
-    let reserved = Reservation::of(wish.ports)?;
+    let reserved = match wish.relayed {
+        true => Reservation::elsewhere(wish.ports),
+        false => Reservation::of(wish.ports)?,
+    };
     let links = Links::open().map_err(NetError::kernel("talk to the kernel about links"))?;
     let bridge = bridge(&links, network).await?;
     let namespace = NetNamespace::create().map_err(NetError::kernel("make a network namespace"))?;

@@ -18,22 +18,22 @@ use super::namespace::NetNamespace;
 
 /// A conversation with the kernel about the links of one network namespace.
 #[derive(Debug)]
-pub(super) struct Links {
+pub(crate) struct Links {
     handle: Handle,
     conversation: JoinHandle<()>,
 }
 
 /// A link that was found.
 #[derive(Debug)]
-pub(super) struct Link {
-    pub(super) index: u32,
-    pub(super) is_up: bool,
-    pub(super) is_bridge: bool,
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) is_up: bool,
+    pub(crate) is_bridge: bool,
 }
 
 impl Links {
     /// Those of the calling thread's namespace.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         Ok(Self {
             handle,
@@ -47,7 +47,7 @@ impl Links {
     }
 
     /// The link of this name, if there is one.
-    pub(super) async fn find(&self, name: &str) -> io::Result<Option<Link>> {
+    pub(crate) async fn find(&self, name: &str) -> io::Result<Option<Link>> {
         let mut found = self
             .handle
             .link()
@@ -124,7 +124,7 @@ impl Links {
             .map_err(to_io)
     }
 
-    pub(super) async fn bring_up(&self, link: u32) -> io::Result<()> {
+    pub(crate) async fn bring_up(&self, link: u32) -> io::Result<()> {
         let change = LinkUnspec::new_with_index(link).up();
         self.handle
             .link()
@@ -139,7 +139,7 @@ impl Links {
     }
 
     /// Gives a link an address. That it has it already is fine.
-    pub(super) async fn add_address(
+    pub(crate) async fn add_address(
         &self,
         link: u32,
         address: Ipv4Addr,
@@ -153,7 +153,7 @@ impl Links {
     }
 
     /// Sends what is for elsewhere to `gateway`.
-    pub(super) async fn add_default_route(&self, gateway: Ipv4Addr) -> io::Result<()> {
+    pub(crate) async fn add_default_route(&self, gateway: Ipv4Addr) -> io::Result<()> {
         let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway);
         self.handle
             .route()

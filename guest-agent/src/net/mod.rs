@@ -27,6 +27,7 @@ mod relay;
 mod subnet;
 
 pub(crate) use attach::{Attachment, Wish, attach};
+pub(crate) use links::Links;
 pub(crate) use network::Network;
 
 #[cfg(test)]

@@ -44,6 +44,23 @@ impl Reservation {
         Ok(all)
     }
 
+    /// Ports that somebody else holds, who has settled which.
+    pub(super) fn elsewhere(requests: &[PortRequest]) -> Self {
+        let unspecified = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let ports = requests.iter().flat_map(|request| {
+            let addresses = request.address.map_or(unspecified.to_vec(), |it| vec![it]);
+            addresses.into_iter().map(|address| PublishedPort {
+                target: request.target,
+                address,
+                host_port: request.host_port.unwrap_or_default(),
+            })
+        });
+        Self {
+            ports: ports.collect(),
+            sockets: Vec::new(),
+        }
+    }
+
     pub(super) fn ports(&self) -> &[PublishedPort] {
         &self.ports
     }

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use isolazi_protocol::{ExposedPort, PortProtocol};
+use isolazi_protocol::{ExposedPort, MAX_DATAGRAM, PortProtocol};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::{JoinHandle, JoinSet, spawn_local};
@@ -21,8 +21,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_secs(120);
 /// So many peers of a UDP port are remembered at once.
 const PEERS: usize = 1024;
-/// No datagram is longer.
-const DATAGRAM: usize = 65_535;
 
 /// Tasks that relay, until this is dropped.
 #[derive(Debug, Default)]
@@ -92,7 +90,7 @@ impl Drop for Peer {
 async fn datagrams(socket: OwnedFd, to: SocketAddr) -> io::Result<()> {
     let socket = Rc::new(UdpSocket::from_std(socket.into())?);
     let mut peers: HashMap<SocketAddr, Peer> = HashMap::new();
-    let mut buffer = vec![0; DATAGRAM];
+    let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         // An error is an answer to what was sent before (ICMP), and nobody's end.
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
@@ -148,7 +146,7 @@ async fn answers(
     peer: SocketAddr,
     heard: Rc<Cell<Instant>>,
 ) {
-    let mut buffer = vec![0; DATAGRAM];
+    let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         match timeout_at(heard.get() + IDLE, from.recv(&mut buffer)).await {
             Ok(Ok(length)) => {

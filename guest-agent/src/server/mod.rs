@@ -9,10 +9,12 @@
 //!                              ├─► volumes
 //!                              ├─► events
 //!                              ├─► prune        unused layers, disk usage
+//!                              ├─► dial         a published port
 //!                              └─► run, exec ─► the shim; its answers are relayed unread
 //! ```
 
 mod containers;
+mod dial;
 mod events;
 mod layers;
 mod logs;
@@ -211,7 +213,7 @@ pub async fn serve<S>(stream: S, engine: Arc<Engine>) -> Result<(), TransportErr
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let _counted = Counted::new(&engine.conversations);
+    let counted = Counted::new(&engine.conversations);
     let mut client = Transport::new(stream);
     let opening = tokio::time::timeout(PATIENCE, open(&mut client, &engine)).await;
     let Some(request) = opening.map_err(|_| TransportError::Closed)?? else {
@@ -246,6 +248,10 @@ where
                 sessions::relay(client, shim).await;
                 return Ok(());
             }
+            Err(error) => Err(error),
+        },
+        Request::Dial { container, target } => match engine.dial(&container, target).await {
+            Ok(dialed) => return dial::relay(client, dialed).await,
             Err(error) => Err(error),
         },
         Request::List { all, size } => engine.list(all, size).await,
@@ -325,7 +331,11 @@ where
             since,
             until,
             follow,
-        } => engine.events(&mut client, since, until, follow).await?,
+        } => {
+            // Who only watches does not use the machine.
+            drop(counted);
+            engine.events(&mut client, since, until, follow).await?
+        }
         Request::ShowSeccomp(profile) => security::show(&profile).map(Reply::Text),
     };
     client.send_message(&ServerMessage::Reply(reply)).await?;

@@ -64,10 +64,8 @@ async fn attached(wanted: &EndpointPlan, dir: &ContainerDir) -> Result<Attachmen
         address: wanted.address,
         rather: last.map(|endpoint| endpoint.address),
         mac: wanted.mac,
-        ports: match wanted.relayed {
-            true => &[],
-            false => &wanted.ports,
-        },
+        ports: &wanted.ports,
+        relayed: wanted.relayed,
     };
     let attachment = net::attach(&Network::default_bridge(), &wish).await?;
     let tell = |state: &NetworkState| {

@@ -22,6 +22,7 @@ use crate::connection::{Conversation, Incoming};
 use crate::detach::DetachKeys;
 use crate::engine::{Engine, EngineError};
 use crate::image::Image;
+use crate::machine::Publication;
 use crate::options::{self, CidFile};
 use crate::session::{self, Attach, Ended};
 use crate::spec::{self, Surroundings};
@@ -35,7 +36,8 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
     let args = &settle_terminal(args)?;
     let engine = context.engine()?;
     let cidfile = reserve_cidfile(args)?;
-    let (image, spec) = prepare(context, &engine, args).await?;
+    let (image, mut spec) = prepare(context, &engine, args).await?;
+    let publication = publish(&engine, &mut spec).await?;
     let request = Request::Run {
         spec: Box::new(spec),
         attach: !args.detach,
@@ -43,6 +45,7 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<u8> {
     let names = reserve(context, &engine, args).await?;
     let mut conversation = start(context, &engine, &image, &request).await?;
     let id = created(&mut conversation, cidfile).await?;
+    publication.belongs_to(&id).await?;
     drop(names);
     await_start(&mut conversation).await?;
     if args.detach {
@@ -74,7 +77,9 @@ pub(super) async fn create(context: &Context, args: &RunArgs) -> Result<u8> {
     }
     let engine = context.engine()?;
     let cidfile = reserve_cidfile(args)?;
-    let (image, spec) = prepare(context, &engine, args).await?;
+    let (image, mut spec) = prepare(context, &engine, args).await?;
+    // Free ones are chosen now; whether they still are is found out at the start.
+    drop(publish(&engine, &mut spec).await?);
     let request = Request::Create {
         spec: Box::new(spec),
     };
@@ -119,7 +124,9 @@ async fn prepare(
     let env_files = options::environment_files(&args.process.env_file)?;
     let platform = args.platform.as_deref();
     let image = pull::obtain(context, engine, &args.image, platform, args.settings.pull).await?;
+    let outside = engine.machine().outside();
     options.network = options::network_options(&args.network, &image.config.exposed_ports)?;
+    options.network.host = outside.host;
     options.health = options::health(&args.settings.health, &image.config)?;
     let surroundings = Surroundings {
         terminal: args
@@ -128,7 +135,7 @@ async fn prepare(
             .then(|| terminal::size().unwrap_or_default()),
         open_stdin: args.process.interactive,
         mounts: share(engine, &binds).await?,
-        resolv_conf: options::resolv_conf(&resolv::for_containers(), &options.dns),
+        resolv_conf: options::resolv_conf(&resolv::for_containers(outside.resolver), &options.dns),
         network,
         options,
         env_files,
@@ -137,6 +144,15 @@ async fn prepare(
     };
     let spec = spec::container(&image, args, surroundings);
     Ok((image, spec))
+}
+
+/// Takes the host's ports where the engine cannot.
+async fn publish(engine: &Engine, spec: &mut ContainerSpec) -> Result<Publication> {
+    let network = &mut spec.options.network;
+    let mut publication = engine.machine().publish(&network.ports).await?;
+    network.ports = std::mem::take(&mut publication.ports);
+    network.relayed = publication.relayed;
+    Ok(publication)
 }
 
 fn reserve_cidfile(args: &RunArgs) -> Result<Option<CidFile>> {

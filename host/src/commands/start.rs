@@ -10,6 +10,7 @@ use crate::commands::containers::each;
 use crate::commands::run::{await_start, detach_keys, exit_status};
 use crate::connection::Conversation;
 use crate::engine::Engine;
+use crate::machine::Publication;
 use crate::revive::start_request;
 use crate::session::{self, Attach};
 use crate::terminal;
@@ -63,9 +64,19 @@ async fn start_in(engine: &Engine, container: String, restarts: bool) -> Result<
     if let Request::Start { restarts: it, .. } = &mut request {
         *it = restarts;
     }
+    let publication = publish_again(engine, &detail).await?;
     let mut conversation = engine.open(&request).await?;
     conversation.await_answer().await?;
+    publication.belongs_to(&detail.id).await?;
     Ok(conversation.reply().await.map(drop)?)
+}
+
+/// Takes the ports of a container that is about to start again.
+async fn publish_again(engine: &Engine, detail: &ContainerDetail) -> Result<Publication> {
+    let network = &detail.spec.options.network;
+    let is_due = network.relayed && !detail.state.is_active();
+    let ports = if is_due { &network.ports[..] } else { &[] };
+    Ok(engine.machine().publish(ports).await?)
 }
 
 async fn describe(engine: &Engine, container: &str) -> Result<ContainerDetail> {

@@ -10,12 +10,14 @@ pub mod native;
 #[cfg(unix)]
 pub mod qemu;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use futures_util::future::BoxFuture;
-use isolazi_protocol::{BindSource, Isolation, WireError};
+use futures_util::future::{BoxFuture, FutureExt};
+use isolazi_protocol::{BindSource, ContainerId, Isolation, PortRequest, WireError};
+use tokio::io::AsyncWriteExt;
 
-use crate::connection::Dialed;
+use crate::connection::{ByteStream, Dialed};
 
 /// Why a machine cannot do what was asked. Each is one line for the user.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,49 @@ impl MachineError {
     }
 }
 
+/// Ports that a container is to publish.
+#[derive(Default)]
+pub struct Publication {
+    /// With the host's part of each settled where the host relays them.
+    pub ports: Vec<PortRequest>,
+    /// The host relays them, rather than the engine's own kernel.
+    pub relayed: bool,
+    /// Whoever holds them waits to be told for whom.
+    pub holder: Option<Box<dyn ByteStream>>,
+}
+
+impl std::fmt::Debug for Publication {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Publication").field(&self.ports).finish()
+    }
+}
+
+impl Publication {
+    /// Says which container the ports are for. Dropped instead, they are given up.
+    pub async fn belongs_to(self, container: &ContainerId) -> Result<(), MachineError> {
+        let Some(mut holder) = self.holder else {
+            return Ok(());
+        };
+        let line = format!("{container}\n");
+        let told = async {
+            holder.write_all(line.as_bytes()).await?;
+            holder.flush().await
+        };
+        told.await.map_err(|error| {
+            MachineError::Failed(format!("the machine's supervisor takes no ports: {error}"))
+        })
+    }
+}
+
+/// What containers on a machine see of the network beyond it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// Where the host is; behind the network's gateway where there is none.
+    pub host: Option<Ipv4Addr>,
+    /// What resolves names as the host does; the host's own servers where there is none.
+    pub resolver: Option<Ipv4Addr>,
+}
+
 /// Where an engine runs.
 pub trait Machine: Send + Sync {
     /// How its containers are kept apart from the host.
@@ -80,4 +125,22 @@ pub trait Machine: Send + Sync {
         source: &'a Path,
         read_only: bool,
     ) -> BoxFuture<'a, Result<BindSource, MachineError>>;
+
+    /// Takes ports of this host for a container that is about to be made, where the
+    /// engine cannot do that itself.
+    fn publish<'a>(
+        &'a self,
+        ports: &'a [PortRequest],
+    ) -> BoxFuture<'a, Result<Publication, MachineError>> {
+        let publication = Publication {
+            ports: ports.to_vec(),
+            ..Publication::default()
+        };
+        std::future::ready(Ok(publication)).boxed()
+    }
+
+    /// What is beyond the networks of its containers.
+    fn outside(&self) -> Outside {
+        Outside::default()
+    }
 }

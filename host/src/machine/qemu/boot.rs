@@ -248,7 +248,8 @@ fn confined(qemu: &Path, config: &QemuConfig) -> Result<Command, MachineError> {
     let confinement = Confinement {
         read: vec![config.kernel.clone(), config.initrd.clone()],
         write,
-        tcp: false,
+        // What containers reach outside, QEMU reaches for them.
+        tcp: true,
     };
     confinement.command(qemu)
 }

@@ -1,6 +1,7 @@
 //! QEMU's command line, as a pure function of what the machine is to be.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use super::accel::Accelerator;
@@ -26,6 +27,11 @@ pub(super) const HOTPLUG_BUS: &str = "hot";
 /// Slots of that bus; the last one holds the random number generator, so that
 /// the guest gives the bridge a window at boot.
 pub(super) const HOTPLUG_SLOTS: u8 = 30;
+
+/// Where the guest finds the host, whatever the host's addresses are, and who resolves
+/// names for it as the host does: addresses of QEMU's user network (`-netdev user`).
+pub(super) const HOST_IN_GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+pub(super) const RESOLVER_IN_GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 
 /// Everything that could start another program or raise privileges is refused.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
@@ -72,6 +78,7 @@ pub(super) fn arguments(config: &QemuConfig) -> Vec<OsString> {
             line.words("-device vhost-user-vsock-pci,chardev=vsock");
         }
     }
+    line.words("-netdev user,id=net,ipv6=off -device virtio-net-pci,netdev=net,romfile=");
     line.option("-device", format!("pcie-pci-bridge,id={HOTPLUG_BUS}"));
     line.option(
         "-device",

@@ -21,6 +21,7 @@ mod helper;
 mod initrd;
 mod layout;
 mod process;
+mod publisher;
 mod qmp;
 mod record;
 mod shares;
@@ -33,14 +34,14 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use isolazi_protocol::{BindSource, Isolation, Reply, Request, Token};
+use isolazi_protocol::{BindSource, Isolation, PortRequest, Reply, Request, Token};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::connection::{Conversation, Dialed};
 use crate::engine::EngineError;
-use crate::machine::{Machine, MachineError, appliance};
+use crate::machine::{Machine, MachineError, Outside, Publication, appliance};
 use crate::paths::Paths;
 
 #[cfg(target_os = "linux")]
@@ -180,6 +181,15 @@ impl Qemu {
     }
 
     async fn ask_once(&self, ask: &Ask, start: bool) -> Result<Answer, MachineError> {
+        Ok(self.begin_ask(ask, start).await?.0)
+    }
+
+    /// The same, with the connection, on which more may be said.
+    async fn begin_ask(
+        &self,
+        ask: &Ask,
+        start: bool,
+    ) -> Result<(Answer, BufReader<UnixStream>), MachineError> {
         let stream = match UnixStream::connect(self.layout.socket()).await {
             Ok(stream) => stream,
             Err(_) if start => self.start_supervisor().await?,
@@ -191,7 +201,8 @@ impl Qemu {
         stream.write_all(&question).await.map_err(lost)?;
         let mut line = String::new();
         stream.read_line(&mut line).await.map_err(lost)?;
-        serde_json::from_str(&line).map_err(|error| lost(error.into()))
+        let answer = serde_json::from_str(&line).map_err(|error| lost(error.into()))?;
+        Ok((answer, stream))
     }
 
     /// Waits until the supervisor that has said goodbye is no more. Its lock falls
@@ -298,6 +309,39 @@ impl Machine for Qemu {
             }
         }
         .boxed()
+    }
+
+    fn publish<'a>(
+        &'a self,
+        ports: &'a [PortRequest],
+    ) -> BoxFuture<'a, Result<Publication, MachineError>> {
+        async move {
+            if ports.is_empty() {
+                return Ok(Publication::default());
+            }
+            // It is up from here on, but for a stop that comes in between.
+            self.start().await?;
+            let ask = Ask::Publish {
+                ports: ports.to_vec(),
+            };
+            match self.begin_ask(&ask, true).await? {
+                (Answer::Published(ports), stream) => Ok(Publication {
+                    ports,
+                    relayed: true,
+                    holder: Some(Box::new(stream)),
+                }),
+                (Answer::Failed(reason), _) => Err(MachineError::Failed(reason)),
+                (other, _) => Err(other.unexpected()),
+            }
+        }
+        .boxed()
+    }
+
+    fn outside(&self) -> Outside {
+        Outside {
+            host: Some(command::HOST_IN_GUEST),
+            resolver: Some(command::RESOLVER_IN_GUEST),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use isolazi_protocol::{Reply, Request};
+use isolazi_protocol::{PortRequest, Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
@@ -26,12 +26,14 @@ use tokio::task::{JoinSet, LocalSet, spawn_local};
 use super::boot::{self, Booted, Processes};
 use super::layout::Layout;
 use super::process::Process;
+use super::publisher::Publisher;
 use super::wire::{self, Answer, Ask, MachineState, Ready};
 use super::{Qemu, ask_agent};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::machine::{MachineError, known};
 use crate::paths::Paths;
+use crate::ports::{Held, PortError, hold};
 use crate::revive::revive;
 
 pub(super) const ARGV0: &str = "isolazi-machine";
@@ -43,6 +45,9 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// What an agent may take to say how much it is used.
 const AGENT_PATIENCE: Duration = Duration::from_secs(5);
+/// How often, and how long apart, ports are tried that seem to be taken.
+const PORT_TRIES: usize = 5;
+const PORT_RETRY: Duration = Duration::from_millis(50);
 /// How long those who ask may take to connect and to read their answers when
 /// the machine is gone.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -89,6 +94,7 @@ struct Supervisor {
     folder: PathBuf,
     phase: watch::Sender<Phase>,
     machine: RefCell<Option<Booted>>,
+    publisher: RefCell<Option<Rc<Publisher>>>,
     stop: Notify,
     stopped: watch::Sender<bool>,
     /// Somebody got an answer.
@@ -156,6 +162,7 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
         folder: paths.machine(),
         phase: watch::channel(Phase::Booting).0,
         machine: RefCell::default(),
+        publisher: RefCell::default(),
         stop: Notify::new(),
         stopped: watch::channel(false).0,
         answered: Notify::new(),
@@ -176,11 +183,16 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
             supervisor.machine.replace(Some(booted));
             supervisor.phase.send_replace(Phase::Running(ready.clone()));
             supervisor.last_use.set(Instant::now());
+            let publisher = Publisher::new(ready.clone());
+            supervisor.publisher.replace(Some(Rc::clone(&publisher)));
+            let publishing = spawn_local(publisher.follow());
             let reviving =
                 boot.map(|boot| spawn_local(revive_containers(paths, ready.clone(), boot)));
             supervisor.keep_running(&ready, idle_stop).await;
             // From here on whoever wants the machine waits for the next one.
             supervisor.phase.send_replace(Phase::Stopping);
+            publishing.abort();
+            supervisor.publisher.take();
             if let Some(reviving) = reviving {
                 reviving.abort();
             }
@@ -219,6 +231,18 @@ async fn accept(listener: UnixListener, supervisor: Rc<Supervisor>) {
     }
     drop(listener);
     while asking.join_next().await.is_some() {}
+}
+
+/// Takes ports. Those of a container that has just ended are given up in a moment.
+async fn hold_soon(ports: &[PortRequest]) -> Result<(Vec<PortRequest>, Vec<Held>), PortError> {
+    let mut tries = 1;
+    loop {
+        match hold(ports) {
+            Err(PortError::Taken { .. }) if tries < PORT_TRIES => tries += 1,
+            done => return done,
+        }
+        tokio::time::sleep(PORT_RETRY).await;
+    }
 }
 
 /// How long a machine may be of no use; `None` for ever.
@@ -319,11 +343,41 @@ impl Supervisor {
         let Ok(ask) = read.and_then(|_| Ok(serde_json::from_str(&line)?)) else {
             return;
         };
+        if let Ask::Publish { ports } = ask {
+            return self.publish(stream, &ports).await;
+        }
         let answer = self.answer(ask).await;
-        if let Ok(line) = wire::line(&answer) {
+        self.reply(&mut stream, &answer).await;
+    }
+
+    async fn reply(&self, stream: &mut BufReader<UnixStream>, answer: &Answer) {
+        if let Ok(line) = wire::line(answer) {
             // Whoever has gone does not need it.
             let _ = stream.write_all(&line).await;
             self.answered.notify_one();
+        }
+    }
+
+    /// Takes ports, and relays them once it is said for which container.
+    async fn publish(&self, mut stream: BufReader<UnixStream>, ports: &[PortRequest]) {
+        if let Err(answer) = self.ready().await {
+            return self.reply(&mut stream, &answer).await;
+        }
+        let held = match hold_soon(ports).await {
+            Ok((settled, held)) => {
+                self.reply(&mut stream, &Answer::Published(settled)).await;
+                held
+            }
+            Err(error) => {
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                return self.reply(&mut stream, &Answer::Failed(reason)).await;
+            }
+        };
+        let mut line = String::new();
+        let read = (&mut stream).take(LONGEST_ASK).read_line(&mut line).await;
+        let container = read.ok().and_then(|_| line.trim().parse().ok());
+        if let (Some(container), Some(publisher)) = (container, &*self.publisher.borrow()) {
+            publisher.assign(container, held);
         }
     }
 
@@ -338,6 +392,8 @@ impl Supervisor {
                 Ok(ready) => Answer::Ready(ready),
                 Err(answer) => answer,
             },
+            // Answered before, as more is said about it.
+            Ask::Publish { .. } => Answer::Stopped,
             Ask::Share { path, read_only } => match self.ready().await {
                 Ok(_) => self.share(&path, read_only).await,
                 Err(answer) => answer,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use isolazi_protocol::PortRequest;
 use serde::{Deserialize, Serialize};
 
 use super::vsock::Door;
@@ -21,6 +22,12 @@ pub(super) enum Ask {
         /// Refuse writing, on this side.
         read_only: bool,
     },
+    /// Take these ports for a container. Its id follows on a line of its own once
+    /// there is one; without it they are given up.
+    Publish {
+        /// All of them, or none.
+        ports: Vec<PortRequest>,
+    },
     /// Shut the guest down.
     Stop,
 }
@@ -34,6 +41,8 @@ pub(super) enum Answer {
         tag: String,
         subpath: String,
     },
+    /// The ports that were taken, the host's part of each settled.
+    Published(Vec<PortRequest>),
     /// The machine has stopped, and this supervisor is about to end.
     Stopped,
     /// One line for the user.

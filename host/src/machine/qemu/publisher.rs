@@ -1,0 +1,181 @@
+//! Published ports of the machine's containers. The container's record says which
+//! they are; here they are held and relayed for as long as it runs.
+//!
+//! ```text
+//!  command ─ Publish(ports) ─► held ─ its container's id ─► relayed
+//!  agent ─── start ──────────► held and relayed, unless they are
+//!        ─── die ────────────► given up
+//! ```
+//!
+//! A command takes the ports first, so that one which is taken is an error before
+//! anything starts. The agent's events cover everything else: restarts, containers
+//! that come back after a boot, and a supervisor that takes a machine over.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use isolazi_protocol::{ContainerId, Event, Happening, ObjectKind, Reply, Request};
+
+use super::wire::Ready;
+use super::{ask_agent, dial_guest};
+use crate::connection::{Conversation, ConversationError, Incoming};
+use crate::engine::EngineError;
+use crate::ports::{Dial, Held, PortError, Relays, hold};
+
+/// Between two tries to follow the agent's events.
+const PAUSE: Duration = Duration::from_millis(500);
+/// So often, and so long apart, ports are tried that a command may hold which has
+/// not said yet for which container.
+const TRIES: usize = 50;
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The ports of a machine.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    ready: Ready,
+    published: RefCell<HashMap<ContainerId, Relays>>,
+}
+
+impl Publisher {
+    pub(super) fn new(ready: Ready) -> Rc<Self> {
+        Rc::new(Self {
+            ready,
+            published: RefCell::default(),
+        })
+    }
+
+    /// Relays the ports to their container.
+    pub(super) fn assign(&self, container: ContainerId, held: Vec<Held>) {
+        let relays = Relays::start(held, &self.dial(&container));
+        // Its ports of an earlier life are given up by this.
+        self.published.borrow_mut().insert(container, relays);
+    }
+
+    /// Does what the agent's events ask for, for as long as the machine runs.
+    pub(super) async fn follow(self: Rc<Self>) {
+        loop {
+            // An agent that starts anew has its containers run on.
+            if let Err(error) = self.follow_once().await {
+                let lost = matches!(
+                    error,
+                    EngineError::Conversation(ConversationError::Transport(_))
+                );
+                if !lost {
+                    crate::output::error(error);
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn follow_once(self: &Rc<Self>) -> Result<(), EngineError> {
+        let request = Request::Events {
+            since: None,
+            until: None,
+            follow: true,
+        };
+        let mut events = Conversation::open(dial_guest(&self.ready).await?, &request).await?;
+        // What happens from here on is told, so nothing is missed in between.
+        self.catch_up().await?;
+        loop {
+            match events.next().await? {
+                Incoming::Event(Event::Happened(happenings)) => {
+                    for happening in happenings {
+                        self.hear(&happening);
+                    }
+                }
+                Incoming::Done(_) => return Ok(()),
+                _ => return Err(ConversationError::Unexpected.into()),
+            }
+        }
+    }
+
+    /// Publishes the ports of what runs, and gives up those of what does not.
+    async fn catch_up(self: &Rc<Self>) -> Result<(), EngineError> {
+        let running = Request::List {
+            all: false,
+            size: false,
+        };
+        let Reply::Containers(running) = ask_agent(&self.ready, &running).await? else {
+            return Err(ConversationError::Unexpected.into());
+        };
+        let ids: Vec<ContainerId> = running.into_iter().map(|it| it.id).collect();
+        self.published.borrow_mut().retain(|id, _| ids.contains(id));
+        for id in ids {
+            self.publish_soon(id);
+        }
+        Ok(())
+    }
+
+    fn hear(self: &Rc<Self>, happening: &Happening) {
+        if happening.kind != ObjectKind::Container {
+            return;
+        }
+        let Ok(id) = happening.id.parse::<ContainerId>() else {
+            return;
+        };
+        match happening.action.as_str() {
+            "start" => self.publish_soon(id),
+            "die" => drop(self.published.borrow_mut().remove(&id)),
+            _ => {}
+        }
+    }
+
+    fn publish_soon(self: &Rc<Self>, container: ContainerId) {
+        let publisher = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = publisher.publish(&container).await {
+                let id = container.short();
+                crate::output::failure(&format!("ports of container {id}: {error}"));
+            }
+        });
+    }
+
+    /// Publishes the ports of a running container, unless they are.
+    async fn publish(&self, container: &ContainerId) -> anyhow::Result<()> {
+        let inspect = Request::Inspect {
+            container: container.to_string(),
+        };
+        let Reply::Container(detail) = ask_agent(&self.ready, &inspect).await? else {
+            return Ok(());
+        };
+        let network = detail.spec.options.network;
+        if !network.relayed || !detail.state.is_active() {
+            return Ok(());
+        }
+        let mut tries = 1;
+        loop {
+            if self.published.borrow().contains_key(container) {
+                return Ok(());
+            }
+            match hold(&network.ports) {
+                Ok((_, held)) => {
+                    self.assign(container.clone(), held);
+                    return Ok(());
+                }
+                Err(PortError::Taken { .. }) if tries < TRIES => tries += 1,
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn dial(&self, container: &ContainerId) -> Dial {
+        let (ready, container) = (self.ready.clone(), container.to_string());
+        Rc::new(move |target| {
+            let (ready, container) = (ready.clone(), container.clone());
+            let dialed = async move {
+                let request = Request::Dial { container, target };
+                let dialed = dial_guest(&ready).await.map_err(io::Error::other)?;
+                let conversation = Conversation::open(dialed, &request).await;
+                let raw = conversation.map_err(io::Error::other)?.into_raw().await;
+                raw.map_err(io::Error::other)
+            };
+            dialed.boxed_local()
+        })
+    }
+}
