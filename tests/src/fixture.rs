@@ -20,6 +20,7 @@ const SCRIPT: &str = include_str!("../fixtures/make-images.sh");
 const PROBE: &str = include_str!("../fixtures/probe.rs");
 const TRUE: &str = include_str!("../fixtures/true.rs");
 const CALLS: &str = include_str!("../fixtures/calls.rs");
+const ECHO: &str = include_str!("../fixtures/echo.rs");
 const MANY_CALLS: &str = include_str!("../fixtures/many-calls.rs");
 const SERVERS: &str = include_str!("../fixtures/make-servers.sh");
 const INIT: &str = include_str!("../fixtures/init.rs");
@@ -78,6 +79,11 @@ pub fn small_init(folder: &Path) -> Result<PathBuf> {
 /// A program that makes system calls by number.
 pub fn calls(folder: &Path) -> Result<PathBuf> {
     compile("calls", CALLS, folder)
+}
+
+/// A server on TCP and UDP port 7: see `fixtures/echo.rs`.
+pub fn echo(folder: &Path) -> Result<PathBuf> {
+    compile("echo", ECHO, folder)
 }
 
 /// A program that makes one system call a million times, for the benches.

@@ -29,6 +29,8 @@ pub enum Scope {
     VmOnly,
     /// In both, with nothing else going on: it stops machines or counts what is left.
     Alone,
+    /// About the host's own kernel, with nothing else going on.
+    NativeAlone,
     /// About the virtual machine, with nothing else going on.
     VmAlone,
 }
@@ -37,13 +39,13 @@ impl Scope {
     fn has(self, mode: Mode) -> bool {
         match self {
             Self::Both | Self::Alone => true,
-            Self::NativeOnly => mode == Mode::Native,
+            Self::NativeOnly | Self::NativeAlone => mode == Mode::Native,
             Self::VmOnly | Self::VmAlone => mode == Mode::Vm,
         }
     }
 
     fn is_alone(self) -> bool {
-        matches!(self, Self::Alone | Self::VmAlone)
+        matches!(self, Self::Alone | Self::NativeAlone | Self::VmAlone)
     }
 }
 

@@ -5,8 +5,13 @@ mod cases;
 
 use std::process::ExitCode;
 
-use isolazi_tests::Suite;
+use isolazi_tests::{Suite, network};
 
 fn main() -> ExitCode {
+    // Before there is any other thread, as each has a network of its own.
+    if let Err(error) = network::leave_the_machines() {
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
+    }
     Suite::new(cases::all()).main()
 }

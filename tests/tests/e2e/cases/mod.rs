@@ -27,9 +27,11 @@ mod machine;
 mod mission;
 mod mode;
 mod named_volumes;
+mod networks;
 mod options;
 mod places;
 mod platform;
+mod ports;
 mod posture;
 mod privileges;
 mod quotas;
@@ -87,6 +89,8 @@ pub(crate) fn all() -> Vec<Case> {
         options::all(),
         init::all(),
         named_volumes::all(),
+        networks::all(),
+        ports::all(),
         files::all(),
         changes::all(),
         stats::all(),
