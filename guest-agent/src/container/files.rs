@@ -246,6 +246,9 @@ impl ContainerDir {
             // What cannot be removed now is tried again when the container is removed.
             crate::launch::cleanup(&plan);
         }
+        if let Some(network) = self.last_network() {
+            crate::net::forget(&network);
+        }
         let (code, started_at) = match lost {
             ContainerState::Running { started_at, .. }
             | ContainerState::Paused { started_at, .. } => (KILLED, Some(*started_at)),

@@ -122,6 +122,24 @@ impl Attachment {
     }
 }
 
+/// Removes the rules for a container that has ended without being taken off its
+/// network, unless somebody has its address by now. The next owner of the address
+/// or of a port removes them, too, so what fails here is not worth telling.
+pub(crate) fn forget(state: &NetworkState) {
+    let Some(endpoint) = &state.endpoint else {
+        return;
+    };
+    let address = endpoint.address;
+    if taken().is_ok_and(|taken| !taken.contains(&address)) {
+        let _ = nft::dismiss(Station {
+            link: &link_of(address),
+            mac: endpoint.mac,
+            address,
+            ports: &state.ports,
+        });
+    }
+}
+
 /// The index of the network's bridge, which is made, or mended, where need be.
 async fn bridge(links: &Links, network: &Network) -> Result<u32, NetError> {
     let name = &network.bridge;

@@ -26,7 +26,7 @@ mod ports;
 mod relay;
 mod subnet;
 
-pub(crate) use attach::{Attachment, Wish, attach};
+pub(crate) use attach::{Attachment, Wish, attach, forget};
 pub(crate) use links::Links;
 pub(crate) use network::Network;
 
