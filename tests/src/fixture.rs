@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::command::{Invocation, tool};
 use crate::registry::Registry;
+use crate::surroundings::tools_lack;
 
 const SCRIPT: &str = include_str!("../fixtures/make-images.sh");
 const PROBE: &str = include_str!("../fixtures/probe.rs");
@@ -48,6 +49,18 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .chain(sbin)
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
+}
+
+/// Makes what takes the machine's own network to make, as far as this machine can.
+/// What it cannot is found out by whoever needs it.
+pub fn fetch() -> Result<()> {
+    let is_listing = env::args().any(|argument| argument == "--list");
+    let is_able = tools_lack().is_none() && rustix::process::geteuid().is_root();
+    if is_able && !is_listing {
+        storage()?;
+        servers()?;
+    }
+    Ok(())
 }
 
 /// The target for programs that need no library in an image.

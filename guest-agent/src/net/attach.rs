@@ -74,6 +74,15 @@ pub(crate) async fn attach(network: &Network, wish: &Wish<'_>) -> Result<Attachm
             "configure {INSIDE} in the container"
         )))?;
     let link = link_of(address);
+    if !reserved.ports().is_empty()
+        && let Some(port) = links
+            .find(&link)
+            .await
+            .map_err(NetError::kernel("find the cable"))?
+    {
+        let reflecting = links.reflect(port.index).await;
+        reflecting.map_err(NetError::kernel(format!("set up the bridge's port {link}")))?;
+    }
     let station = Station {
         link: &link,
         mac,

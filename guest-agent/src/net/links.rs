@@ -10,7 +10,8 @@ use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::{
-    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    RouteMessageBuilder,
 };
 use tokio::task::JoinHandle;
 
@@ -122,6 +123,14 @@ impl Links {
             .execute()
             .await
             .map_err(to_io)
+    }
+
+    /// Lets what comes from a bridge's port go back there: what a container sends to
+    /// its own published port, where the kernel redirects on bridges (br_netfilter).
+    pub(super) async fn reflect(&self, link: u32) -> io::Result<()> {
+        let change = LinkBridgePort::new(link).hairpin(true);
+        let request = self.handle.link().set_port(change.build());
+        request.execute().await.map_err(to_io)
     }
 
     pub(crate) async fn bring_up(&self, link: u32) -> io::Result<()> {

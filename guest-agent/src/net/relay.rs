@@ -106,7 +106,7 @@ async fn datagrams(socket: OwnedFd, to: SocketAddr) -> io::Result<()> {
         }
         if let Some(peer) = peers.get(&from) {
             peer.heard.set(Instant::now());
-            let _ = peer.socket.try_send(&buffer[..length]);
+            let _ = peer.socket.send(&buffer[..length]).await;
         }
     }
 }

@@ -5,9 +5,13 @@ mod cases;
 
 use std::process::ExitCode;
 
-use isolazi_tests::{Suite, network};
+use isolazi_tests::{Suite, fixture, network};
 
 fn main() -> ExitCode {
+    if let Err(error) = fixture::fetch() {
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
+    }
     // Before there is any other thread, as each has a network of its own.
     if let Err(error) = network::leave_the_machines() {
         eprintln!("error: {error:#}");
