@@ -20,6 +20,8 @@
 //! ```
 
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 pub(crate) mod health;
 pub mod lifecycle;
 mod limits;

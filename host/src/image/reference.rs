@@ -201,7 +201,8 @@ impl Reference {
             return format!("{}/{}", self.registry, self.repository);
         }
         match self.repository.strip_prefix("library/") {
-            Some(short) if !short.contains('/') => short.to_owned(),
+            // Alone, an id's digits would be taken for an id.
+            Some(short) if !short.contains('/') && !is_id(short) => short.to_owned(),
             _ => self.familiar_hub_name(),
         }
     }
@@ -486,6 +487,10 @@ mod tests {
             ("docker.io/me/tool:1", "me/tool:1"),
             ("docker.io/a.b/c:1", "docker.io/a.b/c:1"),
             ("docker.io/library/a/b:1", "library/a/b:1"),
+            (
+                &format!("docker.io/library/{HEX}:1"),
+                &format!("library/{HEX}:1"),
+            ),
             ("ghcr.io/o/r", "ghcr.io/o/r:latest"),
         ] {
             assert_eq!(Reference::parse(typed).unwrap().to_string(), shown);

@@ -35,14 +35,21 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn one_line(text: &str) {
-    assert!(!text.is_empty() && !text.contains(char::is_control), "{text:?}");
+    assert!(
+        !text.is_empty() && !text.contains(char::is_control),
+        "{text:?}"
+    );
     assert!(text.chars().count() < 2000, "{text}");
 }
 
 /// It is no larger than its bounds, and its numbers agree.
 fn assemble(image: &Image) {
     assert!((1..=500).contains(&image.layers.len()));
-    let once: BTreeMap<_, _> = image.layers.iter().map(|it| (&it.digest, it.size)).collect();
+    let once: BTreeMap<_, _> = image
+        .layers
+        .iter()
+        .map(|it| (&it.digest, it.size))
+        .collect();
     assert_eq!(image.size, once.values().sum::<u64>());
     if let Some(platform) = &image.platform {
         one_line(&platform.to_string());
@@ -60,7 +67,10 @@ fn show(image: &Image, config: &[u8]) {
         Ok(steps) => {
             let total: u64 = steps.iter().map(|step| step.size).sum();
             assert_eq!(total, image.layers.iter().map(|it| it.size).sum::<u64>());
-            steps.iter().filter_map(|step| step.created).for_each(|it| drop(date(it)));
+            steps
+                .iter()
+                .filter_map(|step| step.created)
+                .for_each(|it| drop(date(it)));
         }
         Err(error) => one_line(&error.to_string()),
     }
@@ -74,7 +84,9 @@ fn show(image: &Image, config: &[u8]) {
 fn run(image: &Image) {
     let health = isolazi::options::health(&HealthArgs::default(), &image.config)
         .expect("nothing was asked for");
-    health.iter().for_each(|check| check_is_docker_s(image, check));
+    health
+        .iter()
+        .for_each(|check| check_is_docker_s(image, check));
     let surroundings = Surroundings {
         options: ContainerOptions {
             health,

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::LazyLock;
 
 use isolazi_agent::container::fuzzing;
@@ -14,9 +14,8 @@ use isolazi_protocol::{ContainerId, ContainerSpec, decode, encode};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 
-/// The container's own; nothing is ever made there.
-const FOLDER: &str = "/nonexistent/container";
-
+/// The container's own; nothing is made there.
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(std::env::temp_dir);
 static ID: LazyLock<ContainerId> = LazyLock::new(|| ContainerId::from_random(&[0xab; 32]));
 static ORDINARY: LazyLock<Value> = LazyLock::new(|| {
     let digest = format!("sha256:{}", "0".repeat(64));
@@ -39,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let sent = encode(&spec).expect("what was read can be sent");
     assert_eq!(decode(&sent).ok().as_ref(), Some(&spec));
-    match fuzzing::plan(&ID, spec.clone(), Path::new(FOLDER)) {
+    match fuzzing::plan(&ID, spec.clone(), &FOLDER) {
         Ok(plan) => check(&spec, &plan),
         Err(error) => assert!(!error.message.is_empty()),
     }
@@ -74,7 +73,11 @@ fn check(spec: &ContainerSpec, plan: &LaunchPlan) {
     }
     let process = &plan.process;
     assert!(!process.args[0].is_empty() && is_absolute(Path::new(&process.cwd)));
-    let words = process.args.iter().chain(&process.env).chain([&process.user]);
+    let words = process
+        .args
+        .iter()
+        .chain(&process.env)
+        .chain([&process.user]);
     words.for_each(|word| assert!(!word.contains('\0')));
     cgroup(&plan.cgroup);
     settings(&plan.settings);
@@ -107,21 +110,36 @@ fn settings(settings: &Settings) {
     for (path, value) in &settings.sysctls {
         let own = ["net/", "fs/mqueue/", "kernel/"];
         assert!(own.iter().any(|it| path.starts_with(it)), "{path}");
-        assert!(is_inside(Path::new(path)) && !value.contains('\0'), "{path}");
+        assert!(
+            is_inside(Path::new(path)) && !value.contains('\0'),
+            "{path}"
+        );
     }
     for it in &settings.tmpfs {
         assert!(is_place(&it.target), "{it:?}");
         let plain = |text: &str| !text.is_empty() && !text.contains([',', '=', '\0']);
-        assert!(it.options.iter().all(|(key, value)| plain(key) && plain(value)), "{it:?}");
+        assert!(
+            it.options
+                .iter()
+                .all(|(key, value)| plain(key) && plain(value)),
+            "{it:?}"
+        );
     }
-    settings.devices.iter().for_each(|it| assert!(is_place(&it.target), "{it:?}"));
+    settings
+        .devices
+        .iter()
+        .for_each(|it| assert!(is_place(&it.target), "{it:?}"));
     for it in &settings.fills {
         assert!(is_place(&it.source) && is_ours(&it.volume) && is_ours(&it.done));
     }
     let groups = settings.groups.iter();
     groups.for_each(|it| assert!(!it.is_empty() && !it.contains(['\0', '\n', ':'])));
     assert!(settings.shm_size != Some(0));
-    assert!(settings.oom_score_adj.is_none_or(|it| (-1000..=1000).contains(&it)));
+    assert!(
+        settings
+            .oom_score_adj
+            .is_none_or(|it| (-1000..=1000).contains(&it))
+    );
     let asked = settings.capabilities.expect("they are decided");
     let own = caps::permitted().expect("they can be read");
     assert_eq!(asked & !own.bits(), 0, "more than we have ourselves");
@@ -139,9 +157,10 @@ fn is_place(path: &Path) -> bool {
 }
 
 fn is_inside(path: &Path) -> bool {
-    path.components().all(|it| matches!(it, Component::Normal(_)))
+    path.components()
+        .all(|it| matches!(it, Component::Normal(_)))
 }
 
 fn is_ours(path: &Path) -> bool {
-    path.strip_prefix(FOLDER).is_ok_and(is_inside)
+    path.strip_prefix(&*FOLDER).is_ok_and(is_inside)
 }

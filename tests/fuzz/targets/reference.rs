@@ -44,7 +44,8 @@ fn plain(reference: &Reference) {
     assert!(!registry.is_empty() && registry.bytes().all(allowed));
     assert!(!registry.contains(".."), "{registry}");
     let _ = is_loopback(registry);
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
     for part in reference.repository().split('/') {
         assert!(!part.is_empty() && part.bytes().all(allowed), "{part}");
         assert!(!part.starts_with(['.', '-', '_']), "{part}");
