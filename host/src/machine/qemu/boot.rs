@@ -175,6 +175,7 @@ fn configure(
     vsock: vsock::Device,
 ) -> Result<QemuConfig, MachineError> {
     Ok(QemuConfig {
+        name: layout.folder().to_owned(),
         accelerator: hypervisor.accelerator,
         kernel: hypervisor.kernel()?,
         initrd: hypervisor.file(&layout.initrd())?,

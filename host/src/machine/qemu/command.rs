@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use super::accel::Accelerator;
 use super::handed::Handed;
@@ -11,6 +12,8 @@ use super::vsock::Device;
 /// it needs none of the caller's rights.
 #[derive(Debug)]
 pub(super) struct QemuConfig {
+    /// The machine's folder, for whoever looks at the list of processes.
+    pub(super) name: PathBuf,
     pub(super) accelerator: Accelerator,
     pub(super) kernel: Handed,
     pub(super) initrd: Handed,
@@ -55,6 +58,9 @@ const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resour
 /// The arguments after the program's name.
 pub(super) fn arguments(config: &QemuConfig) -> Vec<OsString> {
     let mut line = Line::default();
+    let name = config.name.to_string_lossy();
+    // In lists of options a comma is doubled (qemu(1)).
+    line.option("-name", format!("guest={}", name.replace(',', ",,")));
     line.words("-nodefaults -no-user-config -no-reboot -display none");
     line.words(
         "-machine q35,smbus=off,sata=off,usb=off,i8042=off,vmport=off,memory-backend=memory",
@@ -135,6 +141,7 @@ mod tests {
 
     fn config() -> QemuConfig {
         QemuConfig {
+            name: "/m,x".into(),
             accelerator: Accelerator::Tcg,
             kernel: handed(),
             initrd: handed(),
@@ -161,6 +168,7 @@ mod tests {
     fn the_guest_gets_what_it_needs_and_nothing_else() {
         let config = config();
         let value_after = |name| values_after(name, &config);
+        assert_eq!(value_after("-name"), ["guest=/m,,x"]);
         assert_eq!(value_after("-m"), ["1024M"]);
         assert_eq!(value_after("-accel"), ["tcg,thread=multi"]);
         assert!(value_after("-netdev").is_empty());

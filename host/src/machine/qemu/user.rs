@@ -121,7 +121,8 @@ impl User {
     pub(super) fn assume(&self) -> io::Result<()> {
         // Whoever changes his identity forgets with whom he was to die.
         let deadly = prctl::get_pdeathsig()?;
-        crate::sys::empty_bounding_set()?;
+        // Where that is not allowed, no_new_privs keeps what is in it out of reach.
+        let _ = crate::sys::empty_bounding_set();
         let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
         setgroups(&groups)?;
         let (uid, gid) = (Uid::from_raw(self.id), Gid::from_raw(self.id));

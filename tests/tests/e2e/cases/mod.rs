@@ -27,6 +27,7 @@ mod machine;
 mod mission;
 mod mode;
 mod named_volumes;
+mod nobody;
 mod options;
 mod places;
 mod platform;
@@ -87,6 +88,7 @@ pub(crate) fn all() -> Vec<Case> {
         options::all(),
         init::all(),
         named_volumes::all(),
+        nobody::all(),
         files::all(),
         changes::all(),
         stats::all(),
