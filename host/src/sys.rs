@@ -70,3 +70,55 @@ pub(crate) fn kill_with_parent(command: &mut tokio::process::Command) {
     // lock of the parent could guard, as a child of a fork must (fork(2)).
     unsafe { command.pre_exec(before_exec) };
 }
+
+/// Leaves descriptors open in the command's process, under their numbers here.
+/// They are closed here with the command.
+#[cfg(target_os = "linux")]
+pub(crate) fn hand_down(command: &mut tokio::process::Command, descriptors: Vec<OwnedFd>) {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    let before_exec = move || {
+        for descriptor in &descriptors {
+            fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls and touches no memory that a lock of
+    // the parent could guard, as a child of a fork must (fork(2)).
+    unsafe { command.pre_exec(before_exec) };
+}
+
+/// Has no later program of this process gain any capability (PR_CAPBSET_DROP,
+/// capabilities(7)). Takes CAP_SETPCAP where the set is not empty.
+#[cfg(target_os = "linux")]
+pub(crate) fn empty_bounding_set() -> io::Result<()> {
+    use nix::errno::Errno;
+    use nix::libc::{PR_CAPBSET_DROP, PR_CAPBSET_READ, prctl};
+    for capability in 0_u64.. {
+        // SAFETY: both calls take numbers only.
+        let has = unsafe { prctl(PR_CAPBSET_READ, capability, 0, 0, 0) };
+        match Errno::result(has) {
+            // There are no more of them.
+            Err(Errno::EINVAL) => break,
+            Ok(0) => continue,
+            other => other?,
+        };
+        // SAFETY: as above.
+        Errno::result(unsafe { prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) })?;
+    }
+    Ok(())
+}
+
+/// Leaves this thread without any capability (capset(2)).
+#[cfg(target_os = "linux")]
+pub(crate) fn empty_capability_sets() -> io::Result<()> {
+    /// `_LINUX_CAPABILITY_VERSION_3`, which has two words of each set.
+    const VERSION: u32 = 0x2008_0522;
+    let header: [u32; 2] = [VERSION, 0];
+    let sets = [0_u32; 6];
+    // SAFETY: the header is a version and a process id, 0 for this thread; that
+    // version reads three sets of two words each.
+    let result =
+        unsafe { nix::libc::syscall(nix::libc::SYS_capset, &raw const header, &raw const sets) };
+    nix::errno::Errno::result(result)?;
+    Ok(())
+}

@@ -20,6 +20,8 @@
 //! ```
 
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 pub(crate) mod health;
 mod hosts;
 pub mod lifecycle;

@@ -85,6 +85,11 @@ fn targets(spec: &ContainerSpec) -> Result<(), WireError> {
     let tmpfs = options.tmpfs.iter().map(|it| &it.target);
     let mut seen = HashSet::new();
     for target in binds.chain(volumes).chain(tmpfs) {
+        if Path::new(target).file_name().is_none() {
+            return Err(invalid(format!(
+                "'{target}' is the container's root, where nothing can be mounted; name a folder in it"
+            )));
+        }
         // Compared by its components, so that /a/ is /a.
         if !seen.insert(Path::new(target)) {
             return Err(invalid(format!(
@@ -291,7 +296,7 @@ mod tests {
 
     #[test]
     fn every_option_that_makes_no_sense_is_refused() {
-        let breakages: [Breakage; 14] = [
+        let breakages: [Breakage; 17] = [
             |spec| spec.options.shm_size = Some(0),
             |spec| spec.options.cgroup_parent = Some("/a/../..".to_owned()),
             |spec| spec.options.cgroup_parent = Some(String::new()),
@@ -323,6 +328,9 @@ mod tests {
             },
             |spec| spec.options.volumes.push(volume("relative")),
             |spec| spec.options.volumes.push(volume("/a/../b")),
+            |spec| spec.options.volumes.push(volume("/a\0b")),
+            |spec| spec.options.volumes.push(volume("/")),
+            |spec| spec.options.tmpfs.push(tmpfs_at("//.", &[])),
             |spec| spec.options.volumes.extend([volume("/v"), volume("/v/")]),
             |spec| {
                 spec.options.volumes.push(volume("/v"));

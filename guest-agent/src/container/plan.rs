@@ -72,11 +72,12 @@ pub fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
 
 pub(super) fn absolute(what: &str, path: &str) -> Result<(), WireError> {
     let parts = Path::new(path);
-    if parts.is_absolute() && !parts.components().any(|part| part == Component::ParentDir) {
+    let climbs = parts.components().any(|part| part == Component::ParentDir);
+    if parts.is_absolute() && !climbs && !path.contains('\0') {
         return Ok(());
     }
     Err(invalid(format!(
-        "{what} '{path}' must be an absolute path without '..'"
+        "{what} '{path}' must be an absolute path without '..' and NUL"
     )))
 }
 

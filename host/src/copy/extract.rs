@@ -7,24 +7,23 @@
 //! under another name and then renamed. Device files, sets-id bits (without
 //! `-a`) and extended attributes stay in the guest.
 
+mod entry;
+
 use std::ffi::OsString;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use cap_fs_ext::{DirExt, SystemTimeSpec};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
-use tar::{Archive, EntryType, Header};
+use tar::{Archive, EntryType};
 
 use super::pax::Pax;
+use entry::{Entry, describe, parts, read_pax};
 
-/// Largest extension header.
-const MOST_EXTENSION: u64 = 1 << 20;
 /// Folders whose attributes are set at the end; of further ones they are not.
 const MOST_FOLDERS: usize = 1 << 20;
-/// Most links on the way to a name that a hard link has.
-const MOST_PARTS: usize = 4096;
 
 /// Why the copy failed.
 #[derive(Debug, thiserror::Error)]
@@ -98,18 +97,6 @@ pub fn extract(
     extraction.run(Archive::new(tar))?;
     extraction.settle_folders()?;
     Ok(extraction.done)
-}
-
-/// What an entry's headers say.
-struct Entry {
-    kind: EntryType,
-    /// Below the root entry; empty for that itself.
-    path: Vec<OsString>,
-    link: Option<Vec<u8>>,
-    mode: u32,
-    owner: (u64, u64),
-    modified: SystemTime,
-    size: u64,
 }
 
 struct Extraction {
@@ -464,67 +451,6 @@ impl Extraction {
 
 fn spec(time: SystemTime) -> SystemTimeSpec {
     SystemTimeSpec::from(cap_std::time::SystemTime::from_std(time))
-}
-
-fn read_pax(entry: &mut tar::Entry<'_, impl Read>) -> Result<Pax, ExtractError> {
-    if entry.size() > MOST_EXTENSION {
-        return Err(ExtractError::Unexpected("an endless header"));
-    }
-    let mut bytes = Vec::new();
-    entry.read_to_end(&mut bytes).map_err(ExtractError::Read)?;
-    Pax::parse(&bytes).ok_or(ExtractError::Unexpected("a malformed header"))
-}
-
-fn describe(header: &Header, pax: Pax) -> Result<Entry, ExtractError> {
-    let read = ExtractError::Read;
-    let path = match &pax.path {
-        Some(path) => path.clone(),
-        None => header.path_bytes().into_owned(),
-    };
-    let link = match pax.link {
-        Some(link) => Some(link),
-        None => header.link_name_bytes().map(std::borrow::Cow::into_owned),
-    };
-    let modified = match pax.modified {
-        Some(time) => time,
-        None => UNIX_EPOCH + Duration::from_secs(header.mtime().map_err(read)?.min(1 << 40)),
-    };
-    Ok(Entry {
-        kind: header.entry_type(),
-        path: parts(&path)?,
-        link,
-        mode: header.mode().map_err(read)?,
-        owner: (header.uid().map_err(read)?, header.gid().map_err(read)?),
-        modified,
-        size: header.entry_size().map_err(read)?,
-    })
-}
-
-/// The names that a path consists of. Each must be one on this system.
-fn parts(path: &[u8]) -> Result<Vec<OsString>, ExtractError> {
-    let names = path.split(|byte| *byte == b'/');
-    let names = names.filter(|name| !name.is_empty() && *name != b".");
-    let parts: Vec<_> = names.map(part).collect::<Result<_, _>>()?;
-    match parts.len() > MOST_PARTS {
-        true => Err(ExtractError::Unexpected("an endless path")),
-        false => Ok(parts),
-    }
-}
-
-fn part(bytes: &[u8]) -> Result<OsString, ExtractError> {
-    let impossible = ExtractError::Unexpected("a name that is none here");
-    #[cfg(unix)]
-    let name = <OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes.to_vec());
-    #[cfg(not(unix))]
-    let name = match std::str::from_utf8(bytes) {
-        Ok(name) => OsString::from(name),
-        Err(_) => return Err(impossible),
-    };
-    let mut components = Path::new(&name).components();
-    match (components.next(), components.next()) {
-        (Some(Component::Normal(only)), None) if only == name && !bytes.contains(&0) => Ok(name),
-        _ => Err(impossible),
-    }
 }
 
 #[cfg(test)]

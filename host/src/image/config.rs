@@ -13,6 +13,9 @@ use super::platform::Platform;
 /// Largest configuration that is accepted.
 pub(crate) const MAX_CONFIG_BYTES: u64 = 8 << 20;
 
+/// 9999-12-31T23:59:59Z, in seconds since the Unix epoch.
+const LAST_SECOND: u64 = 253_402_300_799;
+
 /// The defaults that an image brings for its containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -87,10 +90,14 @@ impl ConfigFile {
     }
 }
 
-/// A date, or `None` where it is nonsense.
+/// A date, or `None` where it is nonsense: before 1970, or, by its time zone,
+/// in a year of five digits, which nobody can write.
 pub(crate) fn rfc3339(text: &str) -> Option<SystemTime> {
     let date = chrono::DateTime::parse_from_rfc3339(text).ok()?;
     let seconds = u64::try_from(date.timestamp()).ok()?;
+    if seconds > LAST_SECOND {
+        return None;
+    }
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
@@ -144,6 +151,15 @@ mod tests {
         let created = file.created().unwrap();
         let since = created.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(since.as_secs(), 1_683_673_870);
+    }
+
+    #[test]
+    fn dates_are_ones_that_can_be_shown() {
+        let last = rfc3339("9999-12-31T23:59:59Z").unwrap();
+        let shown = humantime::format_rfc3339_seconds(last).to_string();
+        assert_eq!(shown, "9999-12-31T23:59:59Z");
+        assert_eq!(rfc3339("9999-12-31T23:59:59-00:01"), None);
+        assert_eq!(rfc3339("1969-12-31T23:59:59Z"), None);
     }
 
     #[test]

@@ -47,60 +47,72 @@ struct Entry {
 impl ImageStore {
     /// How an image was made, latest step first.
     pub fn history(&self, image: &Image) -> Result<Vec<Step>, ImageError> {
-        let document = self.document(image)?;
-        Ok(steps(image, document.history.unwrap_or_default()))
+        history(image, &self.configuration(image)?)
     }
 
     /// The JSON object that `isolazi inspect` prints about an image; `all` are
     /// those with its other names among them.
     pub fn describe(&self, image: &Image, all: &[Image]) -> Result<Value, ImageError> {
-        let document = self.document(image)?;
-        let same = all
-            .iter()
-            .filter(|it| it.config_digest == image.config_digest);
-        let (mut tags, mut digests) = (Vec::new(), Vec::new());
-        for it in same.filter(|it| !it.reference.is_unnamed()) {
-            if it.reference.digest().is_none() {
-                tags.push(it.reference.to_string());
-            }
-            digests.push(it.reference.pinned(&it.manifest_digest).to_string());
-        }
-        digests.sort();
-        digests.dedup();
-        let platform = image.platform.clone().unwrap_or_default();
-        let text = |text: Option<String>| text.unwrap_or_default();
-        Ok(json!({
-            "Id": image.config_digest,
-            "RepoTags": tags,
-            "RepoDigests": digests,
-            "Parent": "",
-            "Comment": text(document.comment),
-            "Created": text(document.created),
-            "DockerVersion": text(document.docker_version),
-            "Author": text(document.author),
-            "Config": document.config.unwrap_or_else(|| json!({})),
-            "Architecture": platform.architecture,
-            "Variant": platform.variant.unwrap_or_default(),
-            "Os": platform.os,
-            "Size": image.size,
-            "RootFS": {
-                "Type": "layers",
-                "Layers": image.layers.iter().map(|it| &it.diff_id).collect::<Vec<_>>(),
-            },
-            "Descriptor": {
-                "digest": image.manifest_digest,
-            },
-        }))
+        describe(image, all, &self.configuration(image)?)
     }
 
-    fn document(&self, image: &Image) -> Result<Document, ImageError> {
-        let digest = &image.config_digest;
-        let bytes = self.read_blob("configuration", digest, MAX_CONFIG_BYTES)?;
-        serde_json::from_slice(&bytes).map_err(|error| ImageError::Malformed {
-            what: format!("configuration {}", short(digest)),
-            reason: escape(&error.to_string()),
-        })
+    fn configuration(&self, image: &Image) -> Result<Vec<u8>, ImageError> {
+        self.read_blob("configuration", &image.config_digest, MAX_CONFIG_BYTES)
     }
+}
+
+/// See [`ImageStore::history`]; `config` is the image's configuration as it came.
+pub(super) fn history(image: &Image, config: &[u8]) -> Result<Vec<Step>, ImageError> {
+    let document = document(image, config)?;
+    Ok(steps(image, document.history.unwrap_or_default()))
+}
+
+/// See [`ImageStore::describe`]; `config` as above.
+pub(super) fn describe(image: &Image, all: &[Image], config: &[u8]) -> Result<Value, ImageError> {
+    let document = document(image, config)?;
+    let same = all
+        .iter()
+        .filter(|it| it.config_digest == image.config_digest);
+    let (mut tags, mut digests) = (Vec::new(), Vec::new());
+    for it in same.filter(|it| !it.reference.is_unnamed()) {
+        if it.reference.digest().is_none() {
+            tags.push(it.reference.to_string());
+        }
+        digests.push(it.reference.pinned(&it.manifest_digest).to_string());
+    }
+    digests.sort();
+    digests.dedup();
+    let platform = image.platform.clone().unwrap_or_default();
+    let text = |text: Option<String>| text.unwrap_or_default();
+    Ok(json!({
+        "Id": image.config_digest,
+        "RepoTags": tags,
+        "RepoDigests": digests,
+        "Parent": "",
+        "Comment": text(document.comment),
+        "Created": text(document.created),
+        "DockerVersion": text(document.docker_version),
+        "Author": text(document.author),
+        "Config": document.config.unwrap_or_else(|| json!({})),
+        "Architecture": platform.architecture,
+        "Variant": platform.variant.unwrap_or_default(),
+        "Os": platform.os,
+        "Size": image.size,
+        "RootFS": {
+            "Type": "layers",
+            "Layers": image.layers.iter().map(|it| &it.diff_id).collect::<Vec<_>>(),
+        },
+        "Descriptor": {
+            "digest": image.manifest_digest,
+        },
+    }))
+}
+
+fn document(image: &Image, config: &[u8]) -> Result<Document, ImageError> {
+    serde_json::from_slice(config).map_err(|error| ImageError::Malformed {
+        what: format!("configuration {}", short(&image.config_digest)),
+        reason: escape(&error.to_string()),
+    })
 }
 
 /// Pairs the steps that changed files with the layers; layers that no step

@@ -19,6 +19,8 @@ mod derive;
 mod describe;
 mod embedded;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod instruction;
 mod manifest;

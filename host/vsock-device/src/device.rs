@@ -223,7 +223,7 @@ impl VhostUserBackendMut for Device {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
+    use std::os::unix::net::{UnixListener, UnixStream};
     use std::sync::mpsc;
 
     use virtio_bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
@@ -260,7 +260,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("s");
             let destination = Destination { cid: 3, port: 1024 };
-            let muxer = Muxer::listen(&path, destination).unwrap();
+            let clients = UnixListener::bind(&path).unwrap();
+            let muxer = Muxer::new(clients, destination).unwrap();
             let ranges = [(GuestAddress(0), 8 << 20)];
             let memory = Memory::new(GuestMemoryMmap::from_ranges(&ranges).unwrap());
             let mut device = Device::new(3, muxer, mpsc::channel().0);

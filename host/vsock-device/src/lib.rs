@@ -18,6 +18,7 @@ mod header;
 mod muxer;
 
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
@@ -50,14 +51,39 @@ pub enum Failure {
     Device(#[source] io::Error),
 }
 
-/// Serves one hypervisor, which connects to `control`, until it ends; clients
-/// connect to `clients`, which exists before `control` does.
+/// Where the hypervisor and clients connect. Nothing else of the host's files is
+/// needed any more.
+#[derive(Debug)]
+pub struct Sockets {
+    control: UnixListener,
+    clients: UnixListener,
+}
+
+impl Sockets {
+    /// Clients' socket exists before the hypervisor's does.
+    ///
+    /// # Errors
+    /// A socket could not be made.
+    pub fn listen(control: &Path, clients: &Path) -> Result<Self, Failure> {
+        let bind = |path: &Path| {
+            UnixListener::bind(path).map_err(|source| Failure::Listen {
+                path: path.display().to_string(),
+                source,
+            })
+        };
+        let clients = bind(clients)?;
+        let control = bind(control)?;
+        Ok(Self { control, clients })
+    }
+}
+
+/// Serves one hypervisor until it ends.
 ///
 /// # Errors
 /// Whatever makes it impossible to go on.
-pub fn run(control: &Path, clients: &Path, destination: Destination) -> Result<(), Failure> {
+pub fn run(sockets: Sockets, destination: Destination) -> Result<(), Failure> {
     raise_descriptor_limit();
-    let muxer = Muxer::listen(clients, destination).map_err(cannot_listen(clients))?;
+    let muxer = Muxer::new(sockets.clients, destination).map_err(Failure::Device)?;
     let (ended, end) = mpsc::channel();
     let device = Device::new(destination.cid, muxer, ended.clone());
     let device = Arc::new(Mutex::new(device));
@@ -68,10 +94,8 @@ pub fn run(control: &Path, clients: &Path, destination: Destination) -> Result<(
         let device = device.lock().unwrap_or_else(PoisonError::into_inner);
         device.watch_clients(&events).map_err(Failure::Device)?;
     }
-    let mut listener = Listener::new(control, true)
-        .map_err(|error| cannot_listen(control)(io::Error::other(error.to_string())))?;
     daemon
-        .start(&mut listener)
+        .start(&mut Listener::from(sockets.control))
         .map_err(|error| Failure::Hypervisor(error.to_string()))?;
     let hypervisor = daemon.shutdown_handle();
     std::thread::spawn(move || {
@@ -96,9 +120,4 @@ fn raise_descriptor_limit() {
         // Where it does not work, clients wait for each other sooner.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
-}
-
-fn cannot_listen(path: &Path) -> impl FnOnce(io::Error) -> Failure {
-    let path = path.display().to_string();
-    move |source| Failure::Listen { path, source }
 }

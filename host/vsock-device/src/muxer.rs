@@ -4,7 +4,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
@@ -53,9 +52,8 @@ pub(crate) struct Muxer {
 }
 
 impl Muxer {
-    /// Listens at `path` for clients.
-    pub(crate) fn listen(path: &Path, destination: Destination) -> io::Result<Self> {
-        let listener = UnixListener::bind(path)?;
+    /// Serves those who connect to `listener`.
+    pub(crate) fn new(listener: UnixListener, destination: Destination) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
@@ -267,7 +265,8 @@ mod tests {
     impl Rig {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let muxer = Muxer::listen(&folder.path().join("s"), DESTINATION).unwrap();
+            let clients = UnixListener::bind(folder.path().join("s")).unwrap();
+            let muxer = Muxer::new(clients, DESTINATION).unwrap();
             Self { muxer, folder }
         }
 

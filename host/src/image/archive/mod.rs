@@ -12,6 +12,7 @@
 //! hashed and set aside, and becomes part of the store only when all of it is
 //! known to be there and to be what it should.
 
+mod contents;
 mod decompress;
 mod import;
 mod load;

@@ -186,7 +186,7 @@ impl ImageStore {
     /// blobs must be there.
     pub fn tag(&self, reference: &Reference, manifest: &Digest) -> Result<Image, ImageError> {
         let (document, size) = self.manifest(manifest)?;
-        let image = self.assemble(reference.clone(), manifest.clone(), &document)?;
+        let image = self.read_image(reference.clone(), manifest.clone(), &document)?;
         if let Some(layer) = image
             .layers
             .iter()
@@ -301,7 +301,7 @@ impl ImageStore {
             return Err(malformed(format!("it belongs to {}", entry.reference)));
         }
         let (document, _) = self.manifest(&entry.descriptor.digest)?;
-        self.assemble(entry.reference, entry.descriptor.digest, &document)
+        self.read_image(entry.reference, entry.descriptor.digest, &document)
     }
 
     fn manifest(&self, digest: &Digest) -> Result<(Manifest, u64), ImageError> {
@@ -316,7 +316,7 @@ impl ImageStore {
         }
     }
 
-    fn assemble(
+    fn read_image(
         &self,
         reference: Reference,
         manifest_digest: Digest,
@@ -324,21 +324,7 @@ impl ImageStore {
     ) -> Result<Image, ImageError> {
         let digest = &manifest.config.digest;
         let bytes = self.read_blob("configuration", digest, MAX_CONFIG_BYTES)?;
-        let config = parse_config(digest, &bytes)?;
-        let layers = layers(manifest, &config, &reference)?;
-        let mut sizes: Vec<_> = layers.iter().map(|it| (&it.digest, it.size)).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        Ok(Image {
-            size: sizes.iter().map(|(_, size)| size).sum(),
-            reference,
-            manifest_digest,
-            config_digest: digest.clone(),
-            platform: config.platform(),
-            created: config.created(),
-            config: config.config,
-            layers,
-        })
+        assemble(reference, manifest_digest, manifest, &bytes)
     }
 
     fn list_entry(&self, path: &Path, listing: &mut Listing) {
@@ -390,6 +376,31 @@ impl ImageStore {
     fn entry_path(&self, reference: &Reference) -> PathBuf {
         self.manifests().join(names::entry_path(reference))
     }
+}
+
+/// An image, of its manifest and of its configuration as it came.
+pub(super) fn assemble(
+    reference: Reference,
+    manifest_digest: Digest,
+    manifest: &Manifest,
+    config: &[u8],
+) -> Result<Image, ImageError> {
+    let digest = &manifest.config.digest;
+    let config = parse_config(digest, config)?;
+    let layers = layers(manifest, &config, &reference)?;
+    let mut sizes: Vec<_> = layers.iter().map(|it| (&it.digest, it.size)).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    Ok(Image {
+        size: sizes.iter().map(|(_, size)| size).sum(),
+        reference,
+        manifest_digest,
+        config_digest: digest.clone(),
+        platform: config.platform(),
+        created: config.created(),
+        config: config.config,
+        layers,
+    })
 }
 
 /// Reads a configuration document.

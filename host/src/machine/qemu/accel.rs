@@ -14,11 +14,13 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use super::helper;
+use super::hypervisor::Hypervisor;
 use super::record::host_boot;
+use crate::machine::MachineError;
 
-/// With working virtualization a kernel panics well within this.
 /// How Linux offers the processor's virtualization.
 pub(super) const KVM: &str = "/dev/kvm";
+/// With working virtualization a kernel panics well within this.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How the guest's instructions are executed.
@@ -55,8 +57,8 @@ impl Accelerator {
     }
 }
 
-/// The best accelerator that works here. `memory` keeps the answer.
-pub(super) async fn choose(qemu: &Path, kernel: &Path, memory: &Path) -> Accelerator {
+/// The best accelerator that works for this hypervisor. `memory` keeps the answer.
+pub(super) async fn choose(hypervisor: &Hypervisor, memory: &Path) -> Accelerator {
     let device = OpenOptions::new().read(true).write(true).open(KVM);
     if device.is_err() {
         return Accelerator::Tcg;
@@ -65,7 +67,7 @@ pub(super) async fn choose(qemu: &Path, kernel: &Path, memory: &Path) -> Acceler
     if let Some(known) = recall(&fs::read_to_string(memory).unwrap_or_default(), &boot) {
         return known;
     }
-    let chosen = match runs_a_kernel(qemu, kernel).await {
+    let chosen = match runs_a_kernel(hypervisor).await.unwrap_or(false) {
         true => Accelerator::Kvm,
         false => Accelerator::Tcg,
     };
@@ -91,7 +93,7 @@ pub(super) type Version = (u32, u32);
 
 /// The version that `qemu` says it has. The program starts at once, before the
 /// result is awaited.
-pub(super) fn version(qemu: &Path) -> impl Future<Output = Option<Version>> {
+pub(super) fn version(qemu: &Path) -> impl Future<Output = Option<Version>> + use<> {
     let mut command = Command::new(qemu);
     command
         .arg("--version")
@@ -125,31 +127,32 @@ fn recall(note: &str, boot: &str) -> Option<Accelerator> {
 
 /// Whether the kernel gets to its panic, upon which it resets the machine and
 /// `-no-reboot` ends QEMU.
-async fn runs_a_kernel(qemu: &Path, kernel: &Path) -> bool {
-    let mut command = Command::new(qemu);
+async fn runs_a_kernel(hypervisor: &Hypervisor) -> Result<bool, MachineError> {
+    let kernel = hypervisor.kernel()?;
+    let mut command = hypervisor.command(&[])?;
     command
         .args("-nodefaults -no-user-config -no-reboot -display none".split(' '))
         .args("-machine q35 -bios qboot.rom -accel kvm -cpu host -m 256M".split(' '))
         .arg("-kernel")
-        .arg(kernel)
+        .arg(kernel.path())
         .args(["-append", "console=hvc0 panic=-1 reboot=t"])
         .args("-chardev stdio,id=console -device virtio-serial-pci".split(' '))
         .args(["-device", "virtconsole,chardev=console"])
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true);
+        .stderr(Stdio::null());
     helper::die_with_us(&mut command);
-    let Ok(child) = command.spawn() else {
-        return false;
-    };
-    match tokio::time::timeout(PROBE_PATIENCE, child.wait_with_output()).await {
-        Ok(Ok(output)) => {
-            let console = String::from_utf8_lossy(&output.stdout);
-            output.status.success() && console.contains("Kernel panic")
-        }
-        _ => false,
-    }
+    crate::sys::hand_down(&mut command, vec![kernel.into()]);
+    let spawned = command.spawn();
+    let child = spawned.map_err(MachineError::io("start", Path::new("QEMU")))?;
+    Ok(
+        match tokio::time::timeout(PROBE_PATIENCE, child.wait_with_output()).await {
+            Ok(Ok(output)) => {
+                let console = String::from_utf8_lossy(&output.stdout);
+                output.status.success() && console.contains("Kernel panic")
+            }
+            _ => false,
+        },
+    )
 }
 
 #[cfg(test)]

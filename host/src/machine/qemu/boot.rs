@@ -4,22 +4,23 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use isolazi_protocol::Request;
 use isolazi_protocol::appliance::{DATA_TEMPLATE, INITRAMFS, VIRTIOFS_HELPER};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
-use super::accel::{self, Accelerator};
-use super::command::{QemuConfig, arguments};
-use super::confine::Confinement;
+use super::accel::Accelerator;
+use super::command::QemuConfig;
 use super::console::Console;
+use super::handed::Handed;
+use super::hypervisor::Hypervisor;
 use super::layout::Layout;
 use super::process::{Identity, Process};
 use super::record::{Record, host_boot};
 use super::shares::Shares;
+use super::user::User;
 use super::vsock::{self, Vsock};
 use super::wire::Ready;
 use super::{ask_agent, disk, helper, initrd};
@@ -131,18 +132,26 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
     let qemu = helper::find(&program).ok_or(MachineError::NoHypervisor(program))?;
     let virtiofsd = appliance.verified(VIRTIOFS_HELPER)?;
     let token = prepare_files(&appliance, layout)?;
-    let vsock = Vsock::open(layout, u32::from_ne_bytes(random()?)).await?;
-    let config = configure(&qemu, &appliance, layout, &vsock).await?;
+    let user = User::of_machine(layout.folder());
+    let random = u32::from_ne_bytes(random()?);
+    let Vsock {
+        device,
+        door,
+        helper,
+    } = Vsock::open(layout, user.as_ref(), random).await?;
+    let (kernel, memory) = (appliance.kernel()?, layout.probe_result());
+    let hypervisor = Hypervisor::choose(qemu, kernel, user.as_ref(), &memory).await;
+    let config = configure(&hypervisor, layout, device)?;
 
     let started = Instant::now();
-    let mut child = start_qemu(&qemu, &config)?;
-    let mut record = record(&child, &vsock, config.accelerator)?;
+    let mut child = hypervisor.start(config, &layout.initrd())?;
+    let mut record = record(&child, helper.as_ref(), hypervisor.accelerator)?;
     record.write(&layout.record())?;
     let log = layout.console_log();
     let log = File::create(&log).map_err(MachineError::io("write", &log))?;
-    let console = Console::follow(config.console, log);
+    let console = Console::follow(layout.helper_socket("console"), log);
     let mut ready = Ready {
-        door: vsock.door.clone(),
+        door,
         token,
         boot_ms: 0,
     };
@@ -155,35 +164,35 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
     let shares = Shares::adopt(virtiofsd, layout.clone(), record.clone());
     let processes = Processes {
         qemu: child.into(),
-        vsock: vsock.into_helper(),
+        vsock: helper,
     };
     Ok((Booted::new(processes, shares, &record), ready))
 }
 
-async fn configure(
-    qemu: &Path,
-    appliance: &Appliance,
+fn configure(
+    hypervisor: &Hypervisor,
     layout: &Layout,
-    vsock: &Vsock,
+    vsock: vsock::Device,
 ) -> Result<QemuConfig, MachineError> {
-    let version = accel::version(qemu);
-    let kernel = appliance.kernel()?;
-    let accelerator = accel::choose(qemu, &kernel, &layout.probe_result()).await;
-    let host_cpus = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(QemuConfig {
-        accelerator,
-        kernel,
-        initrd: layout.initrd(),
-        disk: layout.disk(),
-        vsock: vsock.device.clone(),
-        qmp: layout.helper_socket("qmp"),
-        console: layout.helper_socket("console"),
-        cpus: accel::processors(accelerator, version.await, host_cpus),
+        name: layout.folder().to_owned(),
+        accelerator: hypervisor.accelerator,
+        kernel: hypervisor.kernel()?,
+        initrd: hypervisor.file(&layout.initrd())?,
+        disk: Handed::to_write(&layout.disk())?,
+        vsock,
+        qmp: Handed::listening(&layout.helper_socket("qmp"))?,
+        console: Handed::listening(&layout.helper_socket("console"))?,
+        cpus: hypervisor.cpus,
         memory_mib: memory_mib(),
     })
 }
 
-fn record(qemu: &Child, vsock: &Vsock, accelerator: Accelerator) -> Result<Record, MachineError> {
+fn record(
+    qemu: &Child,
+    vsock: Option<&Process>,
+    accelerator: Accelerator,
+) -> Result<Record, MachineError> {
     let ended = || {
         MachineError::Failed(
             "QEMU ended as soon as it was started; see the machine's supervisor.log".to_owned(),
@@ -192,7 +201,7 @@ fn record(qemu: &Child, vsock: &Vsock, accelerator: Accelerator) -> Result<Recor
     Ok(Record {
         host_boot: host_boot(),
         qemu: qemu.id().and_then(Identity::of).ok_or_else(ended)?,
-        vsock: vsock.helper(),
+        vsock: vsock.and_then(Process::identity),
         accelerator,
         ready: None,
         used_slots: 0,
@@ -230,28 +239,6 @@ fn memory_mib() -> u64 {
     let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib = total.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
     (kib.unwrap_or(0) / 1024 / 4).clamp(*MEMORY_MIB.start(), *MEMORY_MIB.end())
-}
-
-fn start_qemu(qemu: &Path, config: &QemuConfig) -> Result<Child, MachineError> {
-    let mut command = confined(qemu, config)?;
-    command.args(arguments(config));
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.kill_on_drop(true);
-    command.spawn().map_err(MachineError::io("start", qemu))
-}
-
-/// QEMU with nothing of the host's but the guest's own.
-fn confined(qemu: &Path, config: &QemuConfig) -> Result<Command, MachineError> {
-    let mut write = vec![config.disk.clone()];
-    write.extend([accel::KVM, vsock::KERNEL_DEVICE].map(PathBuf::from));
-    write.extend(config.qmp.parent().map(Path::to_owned));
-    let confinement = Confinement {
-        read: vec![config.kernel.clone(), config.initrd.clone()],
-        write,
-        // What containers reach outside, QEMU reaches for them.
-        tcp: true,
-    };
-    confinement.command(qemu)
 }
 
 async fn wait_for_agent(

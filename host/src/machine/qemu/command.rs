@@ -2,23 +2,46 @@
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use super::accel::Accelerator;
+use super::handed::Handed;
 use super::vsock::Device;
 
-/// What QEMU is told to run.
-#[derive(Debug, Clone)]
+/// What QEMU is told to run. All files of the machine's are open already, so that
+/// it needs none of the caller's rights.
+#[derive(Debug)]
 pub(super) struct QemuConfig {
+    /// The machine's folder, for whoever looks at the list of processes.
+    pub(super) name: PathBuf,
     pub(super) accelerator: Accelerator,
-    pub(super) kernel: PathBuf,
-    pub(super) initrd: PathBuf,
-    pub(super) disk: PathBuf,
+    pub(super) kernel: Handed,
+    pub(super) initrd: Handed,
+    pub(super) disk: Handed,
     pub(super) vsock: Device,
-    pub(super) qmp: PathBuf,
-    pub(super) console: PathBuf,
+    /// It listens at these two.
+    pub(super) qmp: Handed,
+    pub(super) console: Handed,
     pub(super) cpus: usize,
     pub(super) memory_mib: u64,
+}
+
+impl QemuConfig {
+    /// What QEMU has to inherit.
+    pub(super) fn into_descriptors(self) -> Vec<OwnedFd> {
+        let vsock = match self.vsock {
+            Device::Kernel { device, .. } => device,
+            Device::VhostUser { connection } => connection,
+        };
+        let files = [self.kernel, self.initrd, self.disk];
+        let sockets = [vsock, self.qmp, self.console];
+        files
+            .into_iter()
+            .chain(sockets)
+            .map(OwnedFd::from)
+            .collect()
+    }
 }
 
 /// The bus that shared folders are plugged into. A conventional bridge takes a
@@ -33,12 +56,17 @@ pub(super) const HOTPLUG_SLOTS: u8 = 30;
 pub(super) const HOST_IN_GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 pub(super) const RESOLVER_IN_GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 
+/// Of sockets that others connect to.
+const LISTENING: &str = ",server=on,wait=off";
 /// Everything that could start another program or raise privileges is refused.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// The arguments after the program's name.
 pub(super) fn arguments(config: &QemuConfig) -> Vec<OsString> {
     let mut line = Line::default();
+    let name = config.name.to_string_lossy();
+    // In lists of options a comma is doubled (qemu(1)).
+    line.option("-name", format!("guest={}", name.replace(',', ",,")));
     line.words("-nodefaults -no-user-config -no-reboot -display none");
     line.words(
         "-machine q35,smbus=off,sata=off,usb=off,i8042=off,vmport=off,memory-backend=memory",
@@ -57,24 +85,26 @@ pub(super) fn arguments(config: &QemuConfig) -> Vec<OsString> {
             config.memory_mib
         ),
     );
-    line.path("-kernel", "", &config.kernel);
-    line.path("-initrd", "", &config.initrd);
+    line.option("-kernel", config.kernel.path());
+    line.option("-initrd", config.initrd.path());
     line.option("-append", "console=hvc0 quiet panic=-1 reboot=t");
     // Not a pipe: a supervisor that comes later can connect to it again.
-    line.path("-chardev", "socket,id=console,path=", &config.console)
-        .append(",server=on,wait=off");
+    line.socket("console", &config.console, LISTENING);
     line.words("-device virtio-serial-pci -device virtconsole,chardev=console");
-    line.path("-qmp", "unix:", &config.qmp)
-        .append(",server=on,wait=off");
-    line.path("-drive", "file=", &config.disk)
-        .append(",if=none,id=data,format=raw,discard=unmap,cache=writeback");
+    line.socket("qmp", &config.qmp, LISTENING);
+    line.words("-mon chardev=qmp,mode=control");
+    // A set of one: for what is given this way, QEMU wants a set.
+    line.option("-add-fd", format!("fd={},set=1", config.disk.number()));
+    line.words("-drive file=/dev/fdset/1,if=none,id=data,format=raw,discard=unmap,cache=writeback");
     line.words("-device virtio-blk-pci,drive=data");
     match &config.vsock {
-        Device::Kernel { cid } => {
-            line.option("-device", format!("vhost-vsock-pci,guest-cid={cid}"));
+        Device::Kernel { cid, device } => {
+            let device = device.number();
+            let device = format!("vhost-vsock-pci,guest-cid={cid},vhostfd={device}");
+            line.option("-device", device);
         }
-        Device::VhostUser { socket } => {
-            line.path("-chardev", "socket,id=vsock,path=", socket);
+        Device::VhostUser { connection } => {
+            line.socket("vsock", connection, "");
             line.words("-device vhost-user-vsock-pci,chardev=vsock");
         }
     }
@@ -100,47 +130,41 @@ impl Line {
         self.0.push(value.into());
     }
 
-    /// An option whose value is a path after `prefix`; in option lists a comma
-    /// is doubled (qemu(1)).
-    fn path(&mut self, name: &str, prefix: &str, path: &std::path::Path) -> &mut Self {
-        let text = path.as_os_str().to_string_lossy();
-        let escaped = match prefix {
-            "" => text.into_owned(),
-            _ => text.replace(',', ",,"),
-        };
-        self.option(name, format!("{prefix}{escaped}"));
-        self
-    }
-
-    fn append(&mut self, more: &str) {
-        if let Some(last) = self.0.last_mut() {
-            last.push(more);
-        }
+    fn socket(&mut self, id: &str, socket: &Handed, more: &str) {
+        let number = socket.number();
+        self.option("-chardev", format!("socket,id={id},fd={number}{more}"));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
+
+    fn handed() -> Handed {
+        File::open("/dev/null").unwrap().into()
+    }
 
     fn config() -> QemuConfig {
         QemuConfig {
+            name: "/m,x".into(),
             accelerator: Accelerator::Tcg,
-            kernel: "/a/vmlinux".into(),
-            initrd: "/m/boot.cpio".into(),
-            disk: "/m,x/data.img".into(),
+            kernel: handed(),
+            initrd: handed(),
+            disk: handed(),
             vsock: Device::VhostUser {
-                socket: "/m/run/vsock-device.sock".into(),
+                connection: handed(),
             },
-            qmp: "/m/run/qmp.sock".into(),
-            console: "/m/run/console.sock".into(),
+            qmp: handed(),
+            console: handed(),
             cpus: 2,
             memory_mib: 1024,
         }
     }
 
-    fn value_after(name: &str) -> Vec<String> {
-        let arguments = arguments(&config());
+    fn values_after(name: &str, config: &QemuConfig) -> Vec<String> {
+        let arguments = arguments(config);
         let pairs = arguments.windows(2).filter(|pair| pair[0] == name);
         pairs
             .map(|pair| pair[1].to_string_lossy().into_owned())
@@ -149,7 +173,9 @@ mod tests {
 
     #[test]
     fn the_guest_gets_what_it_needs_and_nothing_else() {
-        assert_eq!(value_after("-kernel"), ["/a/vmlinux"]);
+        let config = config();
+        let value_after = |name| values_after(name, &config);
+        assert_eq!(value_after("-name"), ["guest=/m,,x"]);
         assert_eq!(value_after("-m"), ["1024M"]);
         assert_eq!(value_after("-accel"), ["tcg,thread=multi"]);
         assert!(value_after("-netdev").is_empty());
@@ -160,19 +186,36 @@ mod tests {
     #[test]
     fn the_kernels_vsock_needs_no_helper() {
         let config = QemuConfig {
-            vsock: Device::Kernel { cid: 77 },
+            vsock: Device::Kernel {
+                cid: 77,
+                device: handed(),
+            },
             ..config()
         };
-        let words: Vec<_> = arguments(&config)
-            .into_iter()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect();
-        assert!(words.contains(&"vhost-vsock-pci,guest-cid=77".to_owned()));
-        assert!(!words.iter().any(|word| word.contains("vhost-user-vsock")));
+        let devices = values_after("-device", &config).join(" ");
+        assert!(devices.contains("vhost-vsock-pci,guest-cid=77,vhostfd="));
+        assert!(!devices.contains("vhost-user-vsock"));
     }
 
     #[test]
-    fn a_comma_in_a_path_does_not_start_another_option() {
-        assert!(value_after("-drive")[0].starts_with("file=/m,,x/data.img,if=none"));
+    fn every_file_is_told_by_a_number_that_is_inherited() {
+        let config = config();
+        let line: Vec<_> = arguments(&config)
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        let line = line.join(" ");
+        let told = [
+            format!("-kernel {}", config.kernel.path().display()),
+            format!("-initrd {}", config.initrd.path().display()),
+            format!("-add-fd fd={},set=1", config.disk.number()),
+            format!("id=qmp,fd={},server=on", config.qmp.number()),
+            format!("id=console,fd={},server=on", config.console.number()),
+        ];
+        for told in told {
+            assert!(line.contains(&told), "{told}: {line}");
+        }
+        assert!(!line.contains("path="), "{line}");
+        assert_eq!(config.into_descriptors().len(), 6);
     }
 }

@@ -1,5 +1,6 @@
 //! Programs of the machine that see no more of the host's files than they need,
-//! by landlock(7). A guest that takes its hypervisor over is in there, too.
+//! by landlock(7), and are nobody where the caller is root. A guest that takes its
+//! hypervisor over is in there, too.
 //!
 //! The rules are set by this program, which then becomes the other one: they
 //! hold for all that it ever does.
@@ -27,6 +28,7 @@ use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
+use super::user::User;
 use crate::machine::MachineError;
 
 /// What this program is called where it confines another one.
@@ -67,12 +69,26 @@ pub(super) struct Confinement {
     pub(super) write: Vec<PathBuf>,
     /// Connect to and listen at TCP ports.
     pub(super) tcp: bool,
+    /// As whom it runs, where that is not the caller.
+    #[serde(default)]
+    pub(super) user: Option<User>,
+}
+
+/// Why a program is not confined.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConfineError {
+    /// The kernel refuses the rules.
+    #[error(transparent)]
+    Rules(#[from] RulesetError),
+    /// It does not let go of being root.
+    #[error("cannot become an unprivileged user")]
+    User(#[source] io::Error),
 }
 
 impl Confinement {
     /// Holds for this process from now on, as far as the kernel has landlock, which
     /// the result says.
-    pub(super) fn enter(&self) -> Result<RulesetStatus, RulesetError> {
+    pub(super) fn enter(&self) -> Result<RulesetStatus, ConfineError> {
         let mut read: Vec<&Path> = PROGRAMS.iter().chain(&SYSTEM).map(Path::new).collect();
         read.extend(self.read.iter().map(PathBuf::as_path));
         let mut write: Vec<&Path> = DEVICES.iter().map(Path::new).collect();
@@ -81,6 +97,10 @@ impl Confinement {
             .add_rules(path_beneath_rules(read, AccessFs::from_read(RULES)))?
             .add_rules(path_beneath_rules(write, everything()))?
             .restrict_self()?;
+        // Last, as the way to what is allowed may be root's alone.
+        if let Some(user) = &self.user {
+            user.assume().map_err(ConfineError::User)?;
+        }
         Ok(entered.ruleset)
     }
 
@@ -88,12 +108,23 @@ impl Confinement {
     pub(super) fn command(&self, program: &Path) -> Result<Command, MachineError> {
         let own =
             std::env::current_exe().map_err(MachineError::io("find", Path::new("isolazi")))?;
-        let rules = serde_json::to_string(self).map_err(|error| {
-            MachineError::Failed(format!("{} cannot be confined: {error}", program.display()))
-        })?;
+        let rules = self.to_json(program)?;
         let mut command = Command::new(own);
         command.arg0(ARGV0).arg(rules).arg(program);
         Ok(command)
+    }
+}
+
+impl Confinement {
+    /// For the command line of `program`, where [`Confinement::from_json`] reads it.
+    pub(super) fn to_json(&self, program: &Path) -> Result<String, MachineError> {
+        serde_json::to_string(self).map_err(|error| {
+            MachineError::Failed(format!("{} cannot be confined: {error}", program.display()))
+        })
+    }
+
+    pub(super) fn from_json(rules: &OsStr) -> serde_json::Result<Self> {
+        serde_json::from_slice(rules.as_encoded_bytes())
     }
 }
 
@@ -164,7 +195,7 @@ fn become_program(
     let cannot = |error: &dyn std::fmt::Display| {
         format!("cannot start {} confined: {error}", program.display())
     };
-    let mut confinement: Confinement = match serde_json::from_slice(rules.as_encoded_bytes()) {
+    let mut confinement = match Confinement::from_json(rules) {
         Ok(confinement) => confinement,
         Err(error) => return cannot(&error),
     };
@@ -174,7 +205,7 @@ fn become_program(
         confinement.read.push("/".into());
     }
     if let Err(error) = confinement.enter() {
-        return cannot(&error);
+        return cannot(&format!("{:#}", anyhow::Error::from(error)));
     }
     let failure: io::Error = std::process::Command::new(program).args(arguments).exec();
     cannot(&failure)
@@ -210,7 +241,7 @@ mod tests {
         let confinement = Confinement {
             read: vec![folder.path().join(shown)],
             write: vec![folder.path().join(open)],
-            tcp: false,
+            ..Confinement::default()
         };
         let root = folder.path().to_owned();
         // The rules hold for the thread that sets them, so for no other test.

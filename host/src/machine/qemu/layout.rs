@@ -63,6 +63,11 @@ impl Layout {
         }
     }
 
+    /// Where all but sockets lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn lock_path(&self) -> PathBuf {
         self.folder.join("lock")
     }

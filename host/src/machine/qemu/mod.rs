@@ -17,7 +17,9 @@ mod command;
 mod confine;
 mod console;
 mod disk;
+mod handed;
 mod helper;
+mod hypervisor;
 mod initrd;
 mod layout;
 mod process;
@@ -26,6 +28,7 @@ mod qmp;
 mod record;
 mod shares;
 mod supervisor;
+mod user;
 mod vsock;
 mod wire;
 

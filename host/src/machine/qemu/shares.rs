@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 
 use super::command::{HOTPLUG_BUS, HOTPLUG_SLOTS};
 use super::confine::{self, Confinement};
+use super::handed::Handed;
 use super::helper;
 use super::layout::Layout;
 use super::process::Process;
@@ -133,7 +134,8 @@ impl Shares {
         self.record.shares = self.in_use.iter().filter_map(Share::record).collect();
         self.record.write(&self.layout.record())?;
         let mut qmp = Qmp::connect(&self.layout.helper_socket("qmp")).await?;
-        if let Err(error) = add_device(&mut qmp, slot, &tag, &socket).await {
+        let connection = Handed::connected(&socket)?;
+        if let Err(error) = add_device(&mut qmp, slot, &tag, connection).await {
             self.in_use.pop();
             return Err(error);
         }
@@ -178,7 +180,7 @@ impl Shares {
         let mut confinement = Confinement {
             read: vec![self.virtiofsd.clone()],
             write: socket.parent().map(Path::to_owned).into_iter().collect(),
-            tcp: false,
+            ..Confinement::default()
         };
         match read_only {
             true => confinement.read.push(folder.to_owned()),
@@ -244,11 +246,18 @@ fn arguments(
     arguments
 }
 
-/// Connects QEMU to the daemon, and the guest to QEMU.
-async fn add_device(qmp: &mut Qmp, slot: u8, tag: &str, socket: &Path) -> Result<(), MachineError> {
+/// Connects QEMU to the daemon, whose socket it may have no right to, and the
+/// guest to QEMU.
+async fn add_device(
+    qmp: &mut Qmp,
+    slot: u8,
+    tag: &str,
+    daemon: Handed,
+) -> Result<(), MachineError> {
+    qmp.hand_over(tag, daemon).await?;
     let backend = json!({
         "type": "socket",
-        "data": { "addr": { "type": "unix", "data": { "path": socket } }, "server": false },
+        "data": { "addr": { "type": "fd", "data": { "str": tag } }, "server": false },
     });
     qmp.execute("chardev-add", json!({ "id": tag, "backend": backend }))
         .await?;

@@ -6,18 +6,22 @@
 //!  VhostUser   unix socket ─► the helper, which is this program ─► guest
 //! ```
 
-use std::fs::OpenOptions;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use isolazi_protocol::AGENT_VSOCK_PORT;
+use isolazi_vsock_device::{Destination, Sockets};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
+use super::confine::Confinement;
+use super::handed::Handed;
 use super::helper;
 use super::layout::Layout;
-use super::process::{Identity, Process};
+use super::process::Process;
+use super::user::User;
 use crate::connection::ByteStream;
 use crate::machine::MachineError;
 
@@ -46,14 +50,15 @@ pub enum Door {
 }
 
 /// What QEMU is given.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Device {
     Kernel {
         cid: u32,
+        device: Handed,
     },
-    /// The helper listens here for QEMU.
+    /// To the helper.
     VhostUser {
-        socket: PathBuf,
+        connection: Handed,
     },
 }
 
@@ -61,17 +66,22 @@ pub(super) enum Device {
 pub(super) struct Vsock {
     pub(super) device: Device,
     pub(super) door: Door,
-    helper: Option<Process>,
+    /// What has to run as long as QEMU.
+    pub(super) helper: Option<Process>,
 }
 
 impl Vsock {
     /// The best one that there is. `random` chooses among the addresses of the
     /// kernel's, which all guests of the host share.
-    pub(super) async fn open(layout: &Layout, random: u32) -> Result<Self, MachineError> {
-        if is_usable(Path::new(KERNEL_DEVICE)) {
+    pub(super) async fn open(
+        layout: &Layout,
+        user: Option<&User>,
+        random: u32,
+    ) -> Result<Self, MachineError> {
+        if let Ok(device) = Handed::to_write(Path::new(KERNEL_DEVICE)) {
             let cid = address(random);
             return Ok(Self {
-                device: Device::Kernel { cid },
+                device: Device::Kernel { cid, device },
                 door: Door::Kernel { cid },
                 helper: None,
             });
@@ -81,29 +91,32 @@ impl Vsock {
             layout.helper_socket("vsock"),
         );
         let _ = std::fs::remove_file(&door);
-        let helper = helper::start(helper_command(&device, &door)?, &device).await?;
+        let helper = helper::start(helper_command(user, &device, &door)?, &device).await?;
+        let connection = Handed::connected(&device)?;
+        // There is no second one.
+        let _ = std::fs::remove_file(&device);
         Ok(Self {
-            device: Device::VhostUser { socket: device },
+            device: Device::VhostUser { connection },
             door: Door::Socket { path: door },
             helper: Some(helper.into()),
         })
     }
-
-    /// What has to run as long as QEMU.
-    pub(super) fn into_helper(self) -> Option<Process> {
-        self.helper
-    }
-
-    pub(super) fn helper(&self) -> Option<Identity> {
-        self.helper.as_ref().and_then(Process::identity)
-    }
 }
 
-fn helper_command(device: &Path, door: &Path) -> Result<Command, MachineError> {
+fn helper_command(
+    user: Option<&User>,
+    device: &Path,
+    door: &Path,
+) -> Result<Command, MachineError> {
+    let confinement = Confinement {
+        user: user.cloned(),
+        ..Confinement::default()
+    };
     let program =
         std::env::current_exe().map_err(MachineError::io("find", Path::new("isolazi")))?;
     let mut command = Command::new(program);
-    command.arg0(HELPER_ARGV0).arg(device).arg(door);
+    let rules = confinement.to_json(Path::new(HELPER_ARGV0))?;
+    command.arg0(HELPER_ARGV0).arg(rules).arg(device).arg(door);
     Ok(command)
 }
 
@@ -114,31 +127,14 @@ pub fn run_if_vsock_helper() -> Option<ExitCode> {
     if arguments.next()? != HELPER_ARGV0 {
         return None;
     }
-    let (device, door) = (arguments.next()?, arguments.next()?);
+    let (rules, device, door) = (arguments.next()?, arguments.next()?, arguments.next()?);
     // Half a device would leave everybody waiting.
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
         std::process::abort();
     }));
-    let confinement = super::confine::Confinement {
-        write: Path::new(&device)
-            .parent()
-            .map(Path::to_owned)
-            .into_iter()
-            .collect(),
-        ..Default::default()
-    };
-    if let Err(error) = confinement.enter() {
-        crate::output::error(error);
-        return Some(ExitCode::FAILURE);
-    }
-    let destination = isolazi_vsock_device::Destination {
-        cid: PRIVATE_CID,
-        port: AGENT_VSOCK_PORT,
-    };
-    let served = isolazi_vsock_device::run(Path::new(&device), Path::new(&door), destination);
-    Some(match served {
+    Some(match serve(&rules, Path::new(&device), Path::new(&door)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             crate::output::error(failure);
@@ -147,13 +143,15 @@ pub fn run_if_vsock_helper() -> Option<ExitCode> {
     })
 }
 
-/// Whether this user may open the device.
-fn is_usable(device: &Path) -> bool {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(device)
-        .is_ok()
+/// Its sockets are made first: from then on it needs nothing of the host's.
+fn serve(rules: &OsStr, device: &Path, door: &Path) -> anyhow::Result<()> {
+    let sockets = Sockets::listen(device, door)?;
+    Confinement::from_json(rules)?.enter()?;
+    let destination = Destination {
+        cid: PRIVATE_CID,
+        port: AGENT_VSOCK_PORT,
+    };
+    Ok(isolazi_vsock_device::run(sockets, destination)?)
 }
 
 /// Any address that can be a guest's: 31 bits, so that no tool takes it for
@@ -205,12 +203,6 @@ mod tests {
             assert!((FIRST_CID..i32::MAX as u32).contains(&cid), "{cid}");
         }
         assert_ne!(address(1), address(2));
-    }
-
-    #[test]
-    fn a_device_that_cannot_be_opened_is_not_used() {
-        assert!(!is_usable(Path::new("/dev/no-such-vsock")));
-        assert!(is_usable(Path::new("/dev/null")));
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ pub(super) fn all() -> Vec<Case> {
 }
 
 /// The process of the machine whose command line has both words.
-fn process(program: &str, word: &str) -> Result<Option<(Pid, Vec<String>)>> {
+pub(super) fn process(program: &str, word: &str) -> Result<Option<(Pid, Vec<String>)>> {
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
         let name = entry.file_name();

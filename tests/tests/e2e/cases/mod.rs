@@ -28,6 +28,7 @@ mod mission;
 mod mode;
 mod named_volumes;
 mod networks;
+mod nobody;
 mod options;
 mod places;
 mod platform;
@@ -91,6 +92,7 @@ pub(crate) fn all() -> Vec<Case> {
         named_volumes::all(),
         networks::all(),
         ports::all(),
+        nobody::all(),
         files::all(),
         changes::all(),
         stats::all(),

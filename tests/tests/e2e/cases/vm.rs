@@ -117,7 +117,7 @@ fn missing_qemu_is_named(world: &World) -> Result<()> {
 }
 
 /// A copy of the appliance, holes and all.
-fn copy_of_appliance(world: &World, folder: &Path) -> Result<std::path::PathBuf> {
+pub(super) fn copy_of_appliance(world: &World, folder: &Path) -> Result<std::path::PathBuf> {
     let copy = folder.join("appliance");
     let from = world.shared().appliance.as_os_str();
     tool(

@@ -29,7 +29,15 @@ type Status = (u32, u32, u32, u64, u64, i64, i64);
 fn status(path: &Path) -> Status {
     let it: Metadata = fs::symlink_metadata(path).expect("it is still there");
     // The change time tells of anything else: attributes, a touch and back.
-    (it.mode(), it.uid(), it.gid(), it.nlink(), it.size(), it.ctime(), it.ctime_nsec())
+    (
+        it.mode(),
+        it.uid(),
+        it.gid(),
+        it.nlink(),
+        it.size(),
+        it.ctime(),
+        it.ctime_nsec(),
+    )
 }
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
@@ -38,9 +46,17 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     fs::create_dir_all(outside.join("folder")).expect("a folder in it");
     fs::write(outside.join("secret"), "secret").expect("a file in it");
     let store = LayerStore::open(&folder.path().join("root")).expect("a store");
-    let paths = [outside.clone(), outside.join("folder"), outside.join("secret")];
+    let paths = [
+        outside.clone(),
+        outside.join("folder"),
+        outside.join("secret"),
+    ];
     let outside = paths.map(|path| (path.clone(), status(&path))).to_vec();
-    World { folder, store, outside }
+    World {
+        folder,
+        store,
+        outside,
+    }
 });
 
 const BLOCK: usize = 512;
@@ -76,7 +92,10 @@ fuzz_target!(|data: &[u8]| {
         ..Options::default()
     };
     let world = &*WORLD;
-    let pending = world.store.begin(&Digest::from_bytes(&[0; 32])).expect("room");
+    let pending = world
+        .store
+        .begin(&Digest::from_bytes(&[0; 32]))
+        .expect("room");
     let _ = unpack(&bytes[..], compression, pending.content(), &options);
     drop(pending);
     for (path, before) in &world.outside {

@@ -1,0 +1,121 @@
+//! QEMU as it is to run on this host: by what means, and as whom.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::{Child, Command};
+
+use super::accel::{self, Accelerator};
+use super::command::{QemuConfig, arguments};
+use super::confine::Confinement;
+use super::handed::Handed;
+use super::user::User;
+use crate::machine::MachineError;
+
+/// The program, and what it boots.
+#[derive(Debug)]
+pub(super) struct Hypervisor {
+    program: PathBuf,
+    kernel: PathBuf,
+    pub(super) accelerator: Accelerator,
+    pub(super) cpus: usize,
+    /// As whom it runs, where that is not the caller.
+    user: Option<User>,
+}
+
+impl Hypervisor {
+    /// The fastest that works here, as `user` where that is possible.
+    /// `memory` keeps what was found out.
+    pub(super) async fn choose(
+        program: PathBuf,
+        kernel: PathBuf,
+        user: Option<&User>,
+        memory: &Path,
+    ) -> Self {
+        let version = accel::version(&program);
+        let user = user.filter(|_| can_be_executed(&program));
+        let mut chosen = Self {
+            program,
+            kernel,
+            accelerator: Accelerator::Kvm,
+            cpus: 1,
+            user: user.and_then(|user| user.using(Path::new(accel::KVM))),
+        };
+        chosen.accelerator = accel::choose(&chosen, memory).await;
+        match chosen.accelerator {
+            Accelerator::Tcg => chosen.user = user.cloned(),
+            Accelerator::Kvm if user.is_some() && chosen.user.is_none() => crate::output::warning(
+                "QEMU runs as root, because only root may use /dev/kvm; let a group use it: chgrp kvm /dev/kvm && chmod 660 /dev/kvm",
+            ),
+            Accelerator::Kvm => {}
+        }
+        let host_cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        chosen.cpus = accel::processors(chosen.accelerator, version.await, host_cpus);
+        chosen
+    }
+
+    /// A file that it reads.
+    pub(super) fn file(&self, path: &Path) -> Result<Handed, MachineError> {
+        Handed::to_read(path, self.user.as_ref())
+    }
+
+    /// The kernel, for it to read.
+    pub(super) fn kernel(&self) -> Result<Handed, MachineError> {
+        self.file(&self.kernel)
+    }
+
+    /// The program with nothing of the host's but what it is handed, and what it has
+    /// to open anew: the kernel, `files`, and the processor.
+    pub(super) fn command(&self, files: &[&Path]) -> Result<Command, MachineError> {
+        let mut confinement = Confinement {
+            read: vec![self.kernel.clone()],
+            user: self.user.clone(),
+            // What containers reach outside, QEMU reaches for them.
+            tcp: true,
+            ..Confinement::default()
+        };
+        confinement.read.extend(files.iter().map(PathBuf::from));
+        confinement.read.extend(resolver_folders());
+        if self.accelerator == Accelerator::Kvm {
+            confinement.write.push(accel::KVM.into());
+        }
+        let mut command = confinement.command(&self.program)?;
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// Boots the machine. `initrd` is where its initramfs lies.
+    pub(super) fn start(&self, config: QemuConfig, initrd: &Path) -> Result<Child, MachineError> {
+        let mut command = self.command(&[initrd])?;
+        command.args(arguments(&config)).stdout(Stdio::null());
+        crate::sys::hand_down(&mut command, config.into_descriptors());
+        command
+            .spawn()
+            .map_err(MachineError::io("start", &self.program))
+    }
+}
+
+/// Where the host's resolver is named, for the names that containers ask for. Folders,
+/// as the file is replaced when the resolver changes.
+fn resolver_folders() -> Vec<PathBuf> {
+    const NAMED: &str = "/etc/resolv.conf";
+    let named = Path::new(NAMED);
+    let real = std::fs::canonicalize(named).ok();
+    let files = [Some(named.to_owned()), real];
+    let folders = files.into_iter().flatten();
+    folders
+        .filter_map(|it| it.parent().map(Path::to_owned))
+        .collect()
+}
+
+/// By somebody who is not root; the log says how to make it so.
+fn can_be_executed(program: &Path) -> bool {
+    let can = User::can_execute(program);
+    if !can {
+        crate::output::warning(&format!(
+            "QEMU runs as root, because only root can execute {}; install it where everybody can",
+            program.display()
+        ));
+    }
+    can
+}
