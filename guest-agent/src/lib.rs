@@ -24,5 +24,6 @@ pub mod seccomp;
 pub mod server;
 pub mod shim;
 pub mod sys;
+pub mod userns;
 pub mod visit;
 pub mod volume;

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::error::{At, LaunchError, Stage};
 use super::report::{self, Reporter};
-use crate::sys::process::{Child, fork_into};
+use crate::sys::process::{Child, fork_beside, fork_into};
 
 /// A process that runs its command. The caller is its parent and must wait
 /// for it.
@@ -26,10 +26,18 @@ pub struct Launched {
     pub warnings: Vec<String>,
 }
 
+/// Where a process is born.
+pub(super) enum Birth<'a> {
+    /// In namespaces of its own.
+    In(CloneFlags),
+    /// In the PID namespace of a process.
+    Beside(BorrowedFd<'a>),
+}
+
 /// Runs `body` in a new process, which is to end in `execve`, and returns once
 /// it has, or with the failure that it reported.
 pub(super) fn spawn(
-    namespaces: CloneFlags,
+    birth: &Birth<'_>,
     cgroup: Option<BorrowedFd<'_>>,
     body: impl FnOnce(&Reporter) -> Result<Infallible, LaunchError>,
 ) -> Result<Launched, LaunchError> {
@@ -37,7 +45,7 @@ pub(super) fn spawn(
     // Each side lets go of its copy of the other's end, or it would not notice
     // the other's death.
     let mut reports = Some(reports);
-    let child = fork_into(namespaces, cgroup, || {
+    let run = || {
         drop(reports.take());
         match body(&reporter) {
             Ok(never) => match never {},
@@ -46,8 +54,13 @@ pub(super) fn spawn(
                 error.exit_code()
             }
         }
-    })
-    .at(Stage::Clone, || "create the container's process")?;
+    };
+    let child = match birth {
+        Birth::In(namespaces) => fork_into(*namespaces, cgroup, run)
+            .at(Stage::Clone, || "create the container's process"),
+        Birth::Beside(member) => fork_beside(*member, cgroup, run)
+            .at(Stage::Join, || "create a process in the container"),
+    }?;
     drop(reporter);
     let outcome = reports.map(report::Reports::outcome).transpose();
     match outcome {

@@ -16,7 +16,7 @@ use super::mounts;
 use super::plan::LaunchPlan;
 use super::process::Process;
 use super::report::Reporter;
-use super::spawn::{Launched, spawn};
+use super::spawn::{Birth, Launched, spawn};
 use super::stdio::{Stdio, Terminals};
 use crate::cgroup::{Cgroup, Entrance};
 use crate::sys::loopback;
@@ -41,7 +41,7 @@ pub fn start(plan: &LaunchPlan, stdio: Stdio) -> Result<Launched, LaunchError> {
     let mut cgroup = cgroup.map_err(|error| LaunchError::new(Stage::Cgroup, error.to_string()))?;
     let mut warnings = cgroup.take_warnings();
     let entrance = enter_ready(&cgroup)?;
-    let mut launched = spawn(NAMESPACES, entrance.unified(), |reporter| {
+    let mut launched = spawn(&Birth::In(NAMESPACES), entrance.unified(), |reporter| {
         isolate(&entrance, reporter)?;
         become_first(plan, &cgroup, process, stdio, reporter)
     })?;
