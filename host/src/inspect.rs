@@ -3,6 +3,7 @@
 
 mod options;
 mod security;
+mod userns;
 
 pub use options::volume;
 

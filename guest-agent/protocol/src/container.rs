@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CgroupLimits, ContainerId, ContainerOptions, Digest, Health, HealthStatus};
+use crate::{
+    CgroupLimits, ContainerId, ContainerOptions, Digest, Health, HealthStatus, UserNamespace,
+};
 
 /// Everything the agent needs to create a container. The host has already
 /// merged the image's configuration with what the user asked for.
@@ -419,6 +421,8 @@ pub struct ContainerDetail {
     pub directory: String,
     /// How it is, where it is checked and has ever run.
     pub health: Option<Health>,
+    /// Whose its users are: what was asked for, as it came to be.
+    pub userns: UserNamespace,
 }
 
 #[cfg(test)]

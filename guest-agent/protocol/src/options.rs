@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HealthCheck, Privileges, SecurityOptions};
+use crate::{HealthCheck, Privileges, SecurityOptions, UserNamespace};
 
 /// Options of a container. What is not said is as if it were not there, so that
 /// containers made before an option existed can still be read.
@@ -51,6 +51,8 @@ pub struct ContainerOptions {
     pub cgroup_parent: Option<String>,
     /// How it is confined, beside its system calls.
     pub security: SecurityOptions,
+    /// Which users it has.
+    pub userns: UserNamespace,
 }
 
 /// A line of `/etc/hosts`.

@@ -438,6 +438,7 @@ fn server_messages() -> Vec<ServerMessage> {
         state: ContainerState::Created,
         spec: spec(),
         directory: "/d".to_owned(),
+        userns: UserNamespace::Auto,
         health: Some(Health {
             status: HealthStatus::Unhealthy,
             failing_streak: 3,

@@ -32,6 +32,7 @@ mod propagation;
 pub mod security;
 mod shares;
 mod store;
+pub mod userns;
 
 pub use files::{ContainerDir, Record};
 pub(crate) use names::is_valid as is_valid_name;

@@ -16,6 +16,7 @@ use super::resolve::Root;
 use super::spawn::{Birth, Launched, spawn};
 use super::start::{enter_ready, isolate};
 use super::stdio::{Stdio, Terminals};
+use super::userns::become_root;
 use crate::cgroup::Cgroup;
 use crate::sys::process::pidfd_signal;
 
@@ -44,11 +45,23 @@ pub fn exec(
     pidfd_signal(init_pidfd, 0).at(Stage::Join, || "find the container's first process")?;
     let entrance = enter_ready(&cgroup)?;
     set_dumpable(false).at(Stage::Join, || "protect the launcher's memory")?;
+    let userns = plan.settings.userns.as_ref();
+    let joined = match userns {
+        Some(ids) => {
+            stdio.give_to(ids.root());
+            JOINED | CloneFlags::CLONE_NEWUSER
+        }
+        None => JOINED,
+    };
     let birth = Birth::Beside(init_pidfd);
-    spawn(&birth, entrance.unified(), |reporter| {
+    let nothing = |_| Ok(Vec::new());
+    spawn(&birth, entrance.unified(), nothing, |reporter| {
         isolate(&entrance, reporter)?;
         limits::set_oom_score(plan.settings.oom_score_adj, reporter);
-        setns(init_pidfd, JOINED).at(Stage::Join, || "join the container's namespaces")?;
+        setns(init_pidfd, joined).at(Stage::Join, || "join the container's namespaces")?;
+        if userns.is_some() {
+            become_root().at(Stage::Join, || "become the container's root")?;
+        }
         let root = Root::own().at(Stage::Join, || "open the container's root")?;
         process.execute(&root, stdio, &Terminals::Running, reporter)
     })

@@ -30,6 +30,7 @@ mod spawn;
 mod start;
 mod stdio;
 mod user;
+mod userns;
 
 pub use error::{LaunchError, Stage};
 pub use exec::exec;

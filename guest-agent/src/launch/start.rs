@@ -12,12 +12,13 @@ use nix::unistd::{sethostname, setsid};
 
 use super::error::{At, LaunchError, Stage, to_errno};
 use super::limits;
-use super::mounts;
+use super::mounts::{self, Taken};
 use super::plan::LaunchPlan;
 use super::process::Process;
 use super::report::Reporter;
 use super::spawn::{Birth, Launched, spawn};
 use super::stdio::{Stdio, Terminals};
+use super::userns::Gate;
 use crate::cgroup::{Cgroup, Entrance};
 use crate::sys::loopback;
 use crate::sys::process::{CloseRange, close_range, join_new_session_keyring};
@@ -41,9 +42,20 @@ pub fn start(plan: &LaunchPlan, stdio: Stdio) -> Result<Launched, LaunchError> {
     let mut cgroup = cgroup.map_err(|error| LaunchError::new(Stage::Cgroup, error.to_string()))?;
     let mut warnings = cgroup.take_warnings();
     let entrance = enter_ready(&cgroup)?;
-    let mut launched = spawn(&Birth::In(NAMESPACES), entrance.unified(), |reporter| {
+    let gate = Gate::for_plan(plan)?;
+    let namespaces = match &gate {
+        Some(gate) => {
+            gate.give(&stdio);
+            NAMESPACES | CloneFlags::CLONE_NEWUSER
+        }
+        None => NAMESPACES,
+    };
+    let attend = |pid| gate.as_ref().map_or(Ok(Vec::new()), |gate| gate.open(pid));
+    let birth = Birth::In(namespaces);
+    let mut launched = spawn(&birth, entrance.unified(), attend, |reporter| {
         isolate(&entrance, reporter)?;
-        become_first(plan, &cgroup, process, stdio, reporter)
+        let taken = gate.as_ref().map(Gate::pass).transpose()?;
+        become_first(plan, &cgroup, taken, process, stdio, reporter)
     })?;
     warnings.append(&mut launched.warnings);
     Ok(Launched {
@@ -81,6 +93,7 @@ pub(super) fn isolate(entrance: &Entrance, reporter: &Reporter) -> Result<(), La
 fn become_first(
     plan: &LaunchPlan,
     cgroup: &Cgroup,
+    taken: Option<Taken>,
     process: Process<'_>,
     stdio: Stdio,
     reporter: &Reporter,
@@ -93,7 +106,7 @@ fn become_first(
     })?;
     loopback::bring_up().at(Stage::Isolate, || "bring the loopback interface up")?;
     limits::set_oom_score(plan.settings.oom_score_adj, reporter);
-    let (root, mounted) = mounts::build(plan, cgroup, reporter)?;
+    let (root, mounted) = mounts::build(plan, cgroup, taken, reporter)?;
     mounts::enter(&root)?;
     process.execute(&root, stdio, &Terminals::Own(&mounted), reporter)
 }

@@ -13,6 +13,7 @@ mod run;
 mod security;
 mod settings;
 mod shell;
+mod userns;
 mod volumes;
 
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub use run::{ProcessArgs, RunArgs};
 pub use security::{SeccompCommand, SecurityArgs};
 pub use settings::{PullPolicy, SettingsArgs};
 pub use shell::{CompletionArgs, ManArgs, Shell};
+pub use userns::{UsernsArgs, UsernsMode};
 pub use volumes::{
     VolumeCommand, VolumeCreateArgs, VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
 };

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, openat2};
 use nix::mount::MsFlags;
 
-use crate::launch::error::{LaunchError, Stage};
+use crate::launch::error::{At, LaunchError, Stage};
 use crate::launch::plan::RootfsPlan;
 use crate::launch::resolve::Root;
 use crate::sys::idmap::is_nested;
@@ -49,6 +49,14 @@ pub(super) fn mount(plan: &RootfsPlan, with_devices: bool) -> Result<Root, Launc
             refused.why
         ),
     })
+}
+
+/// Puts a root that was mounted elsewhere over the root of the calling process.
+pub(super) fn put(mounted: OwnedFd) -> Result<Root, LaunchError> {
+    Root::own()
+        .and_then(|machines| attach(mounted.as_fd(), machines.as_fd()))
+        .at(Stage::Root, || "attach the container's root")?;
+    Ok(Root::new(mounted))
 }
 
 /// A refusal, and what overlayfs said of it.
