@@ -126,6 +126,14 @@ fn labels() -> BTreeMap<String, String> {
 
 fn options() -> ContainerOptions {
     ContainerOptions {
+        userns: UserNamespace::Mapped {
+            users: vec![IdMapping {
+                container: 0,
+                host: 1000,
+                size: 1,
+            }],
+            groups: vec![],
+        },
         security: isolazi_protocol::SecurityOptions {
             no_new_privileges: Some(false),
             system_paths_unconfined: true,

@@ -182,7 +182,8 @@ fn translate(
                     ErrorCode::Unsupported,
                     format!(
                         "{option} {mapping}: files of {kind} {container} are stored as {}'s, as only root can show them with another owner; map {container} to that, or use sudo, or --vm",
-                        outside(own, container).map_or("nobody".to_owned(), |id| id.to_string())
+                        own.outside_of(container)
+                            .map_or("nobody".to_owned(), |id| id.to_string())
                     ),
                 ));
             }
@@ -198,19 +199,12 @@ fn translate(
     Ok(found)
 }
 
-fn outside(own: &IdMap, inside: u32) -> Option<u32> {
-    own.ranges().iter().find_map(|it| {
-        let offset = inside.checked_sub(it.inside)?;
-        (offset < it.count).then(|| it.outside + offset)
-    })
-}
-
 /// A container's users as those of the host.
 pub(super) fn seen_outside(plan: &UsernsPlan) -> UserNamespace {
     let shown = |ids: &[IdMapping], own: io::Result<IdMap>| {
         let own = own.unwrap_or_default();
         let mapping = |it: &IdMapping| IdMapping {
-            host: outside(&own, it.host).unwrap_or(it.host),
+            host: own.outside_of(it.host).unwrap_or(it.host),
             ..*it
         };
         ids.iter().map(mapping).collect()

@@ -14,6 +14,7 @@ use isolazi_protocol::{
 };
 
 use crate::sys::caps::CapabilitySet;
+use crate::sys::idmap::{IdMap, IdRange};
 
 /// What root keeps in a container where nobody says: CHOWN, DAC_OVERRIDE,
 /// FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT
@@ -127,12 +128,23 @@ pub struct UsernsPlan {
 
 impl UsernsPlan {
     /// User and group that are root in the container.
-    pub(super) fn root(&self) -> (u32, u32) {
+    pub(crate) fn root(&self) -> (u32, u32) {
         let of = |all: &[IdMapping]| {
             let zero = all.iter().find(|it| it.container == 0);
             zero.map_or(u32::MAX, |it| it.host)
         };
         (of(&self.users), of(&self.groups))
+    }
+
+    /// As the kernel has it: of users, and of groups.
+    pub(crate) fn maps(&self) -> (IdMap, IdMap) {
+        let range = |it: &IdMapping| IdRange {
+            inside: it.container,
+            outside: it.host,
+            count: it.size,
+        };
+        let map = |ids: &[IdMapping]| ids.iter().map(range).collect();
+        (map(&self.users), map(&self.groups))
     }
 }
 

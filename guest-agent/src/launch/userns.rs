@@ -20,7 +20,6 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
-use isolazi_protocol::IdMapping;
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -31,7 +30,7 @@ use super::mounts::{self, Taken};
 use super::plan::{LaunchPlan, UsernsPlan};
 use super::stdio::Stdio;
 use crate::sys::channel;
-use crate::sys::idmap::{self, IdMap, IdRange};
+use crate::sys::idmap;
 use crate::sys::process::{set_group, set_groups, set_user};
 
 /// Where the first process waits for what is made for it.
@@ -65,7 +64,7 @@ impl<'a> Gate<'a> {
     /// The launcher's part: makes everything, and lets the process `pid` go on.
     /// Returns what the user should know.
     pub(super) fn open(&self, pid: Pid) -> Result<Vec<String>, LaunchError> {
-        let (users, groups) = (map(&self.ids.users), map(&self.ids.groups));
+        let (users, groups) = self.ids.maps();
         idmap::assign(pid, &users, &groups)
             .map_err(to_errno)
             .at(Stage::Clone, || "give the user namespace its ids")?;
@@ -94,15 +93,6 @@ impl<'a> Gate<'a> {
         become_root().at(Stage::Isolate, || "become the container's root")?;
         Ok(taken)
     }
-}
-
-fn map(ids: &[IdMapping]) -> IdMap {
-    let range = |it: &IdMapping| IdRange {
-        inside: it.container,
-        outside: it.host,
-        count: it.size,
-    };
-    ids.iter().map(range).collect()
 }
 
 /// Becomes root of the user namespace that the caller is in, with no other groups.

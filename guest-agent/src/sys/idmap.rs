@@ -111,6 +111,14 @@ impl IdMap {
         next.checked_sub(1)
     }
 
+    /// The id above of one of the namespace.
+    pub fn outside_of(&self, inside: u32) -> Option<u32> {
+        self.0.iter().find_map(|range| {
+            let offset = inside.checked_sub(range.inside)?;
+            (offset < range.count).then(|| range.outside + offset)
+        })
+    }
+
     /// The id inside of one of the namespace above.
     pub fn inside_of(&self, outside: u32) -> Option<u32> {
         self.0.iter().find_map(|range| {
@@ -167,6 +175,8 @@ mod tests {
         assert_eq!(map.inside_of(1000), Some(0));
         assert_eq!(map.inside_of(100_032), Some(33));
         assert_eq!(map.inside_of(165_536), None);
+        assert_eq!(map.outside_of(33), Some(100_032));
+        assert_eq!(map.outside_of(65_537), None);
         assert!(!map.is_whole() && !map.is_single());
     }
 

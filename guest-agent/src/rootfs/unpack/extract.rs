@@ -13,7 +13,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat, getegid, geteuid, linkat, symlinkat};
 
 use crate::sys::fs;
-use crate::sys::idmap::is_nested;
+use crate::sys::idmap::{IdMap, is_nested};
 
 use super::archive::{Archive, FileData, Kind, Member};
 use super::name::{Meaning, NameError, Place};
@@ -115,6 +115,14 @@ impl<'a, P: Pieces> Extractor<'a, P> {
     pub(super) fn below(mut self, below: &[u8]) -> Self {
         self.tree.set_below(below);
         self.below = below.to_vec();
+        self
+    }
+
+    /// Takes the archive's owners for those of a container with these ids.
+    pub(super) fn owned_by(mut self, ids: Option<(IdMap, IdMap)>) -> Self {
+        if let Some(ids) = ids {
+            self.owners = Owners::mapped(ids);
+        }
         self
     }
 

@@ -38,7 +38,7 @@ use isolazi_protocol::{Compression, Digest, ErrorCode};
 
 pub use name::{NameError, ShownName};
 
-use crate::sys::idmap::is_nested;
+use crate::sys::idmap::{IdMap, is_nested};
 use extract::Extractor;
 use plain::Plain;
 use tree::Manner;
@@ -188,7 +188,7 @@ pub enum UnpackError {
     },
     /// An entry belongs to somebody whom a user namespace does not have.
     #[error(
-        "the archive's entry '{name}' belongs to {what} {id}, whom your user namespace does not have; have more ids given to you in {file}, or use sudo, or --vm"
+        "the archive's entry '{name}' belongs to {what} {id}, who is not in the user namespace; have more ids mapped ({file}, or --uid-map and --gid-map), or use sudo, or --vm"
     )]
     Owner {
         /// The entry.
@@ -280,18 +280,21 @@ pub fn unpack(
 /// Unpacks an archive in the folder `below` of the root that `folder` is,
 /// which others may be using: the archive's names are ordinary ones, what is
 /// mounted is written to, and a folder is never exchanged for something else,
-/// or the reverse. `below` has no symbolic link in it.
+/// or the reverse. `below` has no symbolic link in it. The archive's owners are
+/// those of a container with these `ids`, if any.
 pub fn insert(
     reader: impl Read + Send,
     compression: Compression,
     folder: impl AsFd,
     below: &[u8],
     limits: &Limits,
+    ids: Option<(IdMap, IdMap)>,
 ) -> Result<Unpacked, UnpackError> {
     let plain = Plain::new(reader, compression, limits);
     let extracted = pipe::with_pieces(plain, |pieces| {
         Extractor::new(pieces, folder.as_fd(), *limits, Manner::Copy)
             .below(below)
+            .owned_by(ids)
             .run()
     })?;
     Ok(summary(extracted))

@@ -9,6 +9,8 @@ use crate::sys::idmap::IdMap;
 pub(super) struct Owners {
     users: IdMap,
     groups: IdMap,
+    /// Files get the ids that those of the archive are mapped to.
+    mapped: bool,
 }
 
 impl Owners {
@@ -17,6 +19,16 @@ impl Owners {
         Self {
             users: IdMap::of_users().unwrap_or_default(),
             groups: IdMap::of_groups().unwrap_or_default(),
+            mapped: false,
+        }
+    }
+
+    /// Those of a container, which are others here.
+    pub(super) fn mapped((users, groups): (IdMap, IdMap)) -> Self {
+        Self {
+            users,
+            groups,
+            mapped: true,
         }
     }
 
@@ -27,12 +39,20 @@ impl Owners {
 
     /// The user that an archive names; `None` where there is no such.
     pub(super) fn user(&self, id: u64) -> Option<Uid> {
-        known(&self.users, id).map(Uid::from_raw)
+        self.here_of(&self.users, id).map(Uid::from_raw)
     }
 
     /// The group that an archive names.
     pub(super) fn group(&self, id: u64) -> Option<Gid> {
-        known(&self.groups, id).map(Gid::from_raw)
+        self.here_of(&self.groups, id).map(Gid::from_raw)
+    }
+
+    fn here_of(&self, map: &IdMap, id: u64) -> Option<u32> {
+        let id = known(map, id)?;
+        match self.mapped {
+            true => map.outside_of(id),
+            false => Some(id),
+        }
     }
 }
 
@@ -70,6 +90,14 @@ mod tests {
         let some = map(&[(0, 1), (1, 65536)]);
         assert_eq!(known(&some, 65536), Some(65536));
         assert_eq!(known(&some, 65537), None);
+    }
+
+    #[test]
+    fn a_containers_ids_are_others_here() {
+        let ids = || map(&[(0, 100)]);
+        let owners = Owners::mapped((ids(), ids()));
+        assert_eq!(owners.user(33), Some(Uid::from_raw(38)));
+        assert_eq!(owners.group(100), None);
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod posture;
 mod privileges;
 mod quotas;
 mod registries;
+mod rootless;
 mod run;
 mod seccomp;
 mod security;
@@ -42,6 +43,7 @@ mod signals;
 mod stats;
 mod streams;
 mod terminal;
+mod userns;
 mod vm;
 mod volumes;
 
@@ -77,6 +79,8 @@ pub(crate) fn all() -> Vec<Case> {
         errors::all(),
         hostile::all(),
         vm::all(),
+        rootless::all(),
+        userns::all(),
         machine::all(),
         mission::all(),
         life::all(),
