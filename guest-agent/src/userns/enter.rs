@@ -55,12 +55,12 @@ fn find(record: &Record) -> Option<(Record, Namespaces)> {
         return None;
     }
     let keeper = record.keeper;
-    let holder = match keeper.is_alive() {
-        true => keeper.pid(),
-        false => record.namespaces.somebody(&[getpid()])?,
+    let of = |holder| {
+        let found = Namespaces::of(holder).ok()?;
+        (found.identity == record.namespaces).then(|| (record.clone(), found))
     };
-    let found = Namespaces::of(holder).ok()?;
-    (found.identity == record.namespaces).then(|| (record.clone(), found))
+    let kept = keeper.is_alive().then(|| of(keeper.pid())).flatten();
+    kept.or_else(|| of(record.namespaces.somebody(&[getpid()])?))
 }
 
 fn join(root: &Path, (record, namespaces): &(Record, Namespaces)) -> Result<(), WireError> {

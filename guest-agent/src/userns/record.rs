@@ -20,14 +20,17 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// The process that has the number now.
+    /// The process that has the number now, if it has not ended: nobody may be there to
+    /// reap it.
     pub(super) fn of(pid: i32) -> Option<Self> {
         let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
         let text = String::from_utf8_lossy(&text);
         // The name before it may have anything in itself.
         let (_, fields) = text.rsplit_once(')')?;
-        let started = fields.split_whitespace().nth(19)?.parse().ok()?;
-        Some(Self { pid, started })
+        let mut fields = fields.split_whitespace();
+        let has_ended = matches!(fields.next()?, "Z" | "X");
+        let started = fields.nth(18)?.parse().ok()?;
+        (!has_ended).then_some(Self { pid, started })
     }
 
     pub(super) fn pid(self) -> Pid {

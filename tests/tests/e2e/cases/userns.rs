@@ -40,7 +40,7 @@ fn a_rootless_container_has_a_root_without_power(world: &World) -> Result<()> {
         .map(str::parse)
         .collect::<Result<_, _>>()?;
     ensure!(matches!(fields[..], [0, host, 65536] if host > 0), "{map}");
-    let script = "cat /proc/sys/kernel/hostname >/dev/null; mount -t tmpfs none /mnt 2>&1 | head -1; \
+    let script = "cat /proc/sys/kernel/hostname >/dev/null; mount -t tmpfs none /tmp 2>&1 | head -1; \
                   stat -c %u /proc/1 / /etc/hosts /dev/pts; echo x >/y && stat -c %u /y";
     let run = world.run_with(&["--rootless"], ["sh", "-c", script]);
     run.output()?
@@ -165,7 +165,7 @@ fn shared_folders_are_used_as_by_root(world: &World) -> Result<()> {
     same("owner", &made.uid(), &there.uid())?;
     let mount = format!("{mount}:ro");
     let run = world.run_with(&["--userns", "auto", "-v", &mount], ["touch", "/mnt/x"]);
-    run.output()?.fails_with(1, "Read-only")?;
+    run.output()?.code(1)?.stderr_has("Read-only")?;
     Ok(())
 }
 
@@ -178,7 +178,7 @@ fn processes_of_exec_are_in_the_user_namespace(world: &World) -> Result<()> {
     exec.output()?.success()?.stdout_is("7\n8\n8\n")?;
     let exec = container.exec(
         &["--privileged"],
-        &["sh", "-c", "mount -t tmpfs none /mnt && echo mounted"],
+        &["sh", "-c", "mount -t tmpfs none /tmp && echo mounted"],
     );
     exec.output()?.success()?.stdout_is("mounted\n")?;
     // The machine's root it is not: what it may change of the kernel is its own.
@@ -291,7 +291,7 @@ fn a_user_namespace_goes_with_every_option(world: &World) -> Result<()> {
         (&["--init"], "cat /proc/1/comm", "isolazi-init\n"),
         (
             &["--privileged"],
-            "mount -t tmpfs none /mnt && ls /sys/kernel >/dev/null && echo ok",
+            "mount -t tmpfs none /tmp && ls /sys/kernel >/dev/null && echo ok",
             "ok\n",
         ),
         (
