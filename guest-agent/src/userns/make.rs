@@ -66,7 +66,7 @@ pub(super) fn make() -> Result<Made, WireError> {
         }
     };
     let first = First::start()?;
-    idmap::assign_own(first.child.pid).map_err(refused)?;
+    idmap::assign_own(first.child.pid).map_err(|error| refused(&error))?;
     first.open(vec![format!(
         "containers have user 0 only, to whom all files of images belong: {why}"
     )])
@@ -117,7 +117,7 @@ struct First {
 
 impl First {
     fn start() -> Result<Self, WireError> {
-        let (inside, outside) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| refused(errno.into()))?;
+        let (inside, outside) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| refused(&errno.into()))?;
         let mut outside = Some(outside);
         let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET;
         let child = fork_into(namespaces, None, || {
@@ -128,13 +128,13 @@ impl First {
         match (child, outside) {
             (Ok(child), Some(door)) => Ok(Self { child, _door: door }),
             (Err(errno), _) => Err(blocked::explain(errno)),
-            (Ok(_), None) => Err(refused(Errno::EBADF.into())),
+            (Ok(_), None) => Err(refused(&Errno::EBADF.into())),
         }
     }
 
     fn open(self, notes: Vec<String>) -> Result<Made, WireError> {
         Ok(Made {
-            namespaces: Namespaces::of(self.child.pid).map_err(refused)?,
+            namespaces: Namespaces::of(self.child.pid).map_err(|error| refused(&error))?,
             notes,
             first: self,
         })
@@ -151,7 +151,7 @@ impl Drop for First {
 }
 
 /// An error of the system's on the way.
-fn refused(error: std::io::Error) -> WireError {
+fn refused(error: &std::io::Error) -> WireError {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES | libc::ENOSPC) => {
             blocked::explain(Errno::from_raw(error.raw_os_error().unwrap_or_default()))

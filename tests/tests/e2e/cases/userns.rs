@@ -202,7 +202,7 @@ fn terminals_and_streams_belong_to_the_mapped_user(world: &World) -> Result<()> 
             .stdout_is("out\n")?
             .stderr_has("err")?;
     }
-    let session = world
+    let mut session = world
         .run_with(
             &["--userns", "auto", "-it"],
             ["sh", "-c", "tty; stat -c %u /dev/console $(tty)"],
@@ -210,7 +210,7 @@ fn terminals_and_streams_belong_to_the_mapped_user(world: &World) -> Result<()> 
         .on_terminal(24, 80)?;
     session.wait_for("/dev/pts/0")?;
     session.wait_for("0\r\n0\r\n")?;
-    Ok(())
+    same("exit code", &session.wait()?.code(), &Some(0))
 }
 
 fn files_are_copied_with_the_containers_owners(world: &World) -> Result<()> {
