@@ -501,9 +501,10 @@ fn pasta_and_slirp_connect_to_the_host(world: &World) -> Result<()> {
         ensure!(command.contains(process), "{command} instead of {process}");
         // In there, where the engine and all that it makes are.
         let keeper = user.keeper_pid()?.to_string();
+        let call = "timeout 5 busybox nc 198.51.100.7 80 | grep -m 1 hi";
         let answer = Invocation::new("nsenter", Duration::from_secs(20))
             .args(["-t", &keeper, "-U", "-n", "--preserve-credentials"])
-            .args(["busybox", "nc", "198.51.100.7", "80"])
+            .args(["sh", "-c", call])
             .output()?;
         answer.success()?.stdout_is("hi\n")?;
         user.isolazi(&["rm", "-f", "it"]).output()?.success()?;
