@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use isolazi_protocol::{ErrorCode, WireError};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getpid, setsid};
 
 use super::record::{Namespaces, Process, Record, boot};
-use super::{engine, folder, keeper, make, network};
+use super::{blocked, engine, folder, keeper, make, network};
 use crate::sys::loopback;
 
 /// How it is recognised, by itself and in `ps`.
@@ -38,7 +39,16 @@ pub(super) fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Returns what the user has to be told.
 fn enter(root: &Path) -> Result<Vec<String>, WireError> {
-    let lock = lock(root).map_err(|error| failed("lock", root, &error))?;
+    let lock = lock(root).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => WireError::new(
+            ErrorCode::Permission,
+            format!(
+                "{} is not yours to keep containers in; name another folder with --root",
+                root.display()
+            ),
+        ),
+        _ => failed("lock", root, &error),
+    })?;
     let last = Record::read(root);
     let entered = match last.as_ref().and_then(find) {
         Some(found) => join(root, &found).map(|()| Vec::new()),
@@ -64,7 +74,7 @@ fn find(record: &Record) -> Option<(Record, Namespaces)> {
 }
 
 fn join(root: &Path, (record, namespaces): &(Record, Namespaces)) -> Result<(), WireError> {
-    go_in(namespaces).map_err(|error| failed("enter", root, &error))?;
+    go_in(namespaces).map_err(|errno| powerless(errno, root))?;
     if !record.keeper.is_alive() {
         let record = Record {
             keeper: keep(root)?,
@@ -83,9 +93,9 @@ fn create(root: &Path, last: Option<&Record>) -> Result<Vec<String>, WireError> 
     }
     let made = make::make()?;
     let network = network::connect(root, made.holder());
-    let io = |action| move |error: io::Error| failed(action, root, &error);
-    go_in(&made.namespaces).map_err(io("enter"))?;
-    loopback::bring_up().map_err(|errno| io("prepare")(errno.into()))?;
+    go_in(&made.namespaces)
+        .and_then(|()| loopback::bring_up())
+        .map_err(|errno| powerless(errno, root))?;
     let mut notes = made.notes.clone();
     notes.extend(network.note);
     let record = Record {
@@ -95,7 +105,8 @@ fn create(root: &Path, last: Option<&Record>) -> Result<Vec<String>, WireError> 
         namespaces: made.namespaces.identity,
         notes: notes.clone(),
     };
-    record.write(root).map_err(io("record"))?;
+    let written = record.write(root);
+    written.map_err(|error| failed("record", root, &error))?;
     // What the user has read since the machine's start is no news.
     notes.retain(|note| of_this_boot.is_none_or(|last| !last.notes.contains(note)));
     Ok(notes)
@@ -109,11 +120,18 @@ fn keep(root: &Path) -> Result<Process, WireError> {
 
 /// The mounts are a copy of the host's, as they are now: what is mounted there later
 /// shows up here as well, as far as the host shares it, and never the reverse.
-fn go_in(namespaces: &Namespaces) -> io::Result<()> {
+fn go_in(namespaces: &Namespaces) -> Result<(), Errno> {
     setns(&namespaces.user, CloneFlags::CLONE_NEWUSER)?;
     setns(&namespaces.network, CloneFlags::CLONE_NEWNET)?;
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    Ok(())
+    unshare(CloneFlags::CLONE_NEWNS)
+}
+
+/// AppArmor lets some make a user namespace and then have no power in it.
+fn powerless(errno: Errno, root: &Path) -> WireError {
+    match errno {
+        Errno::EPERM | Errno::EACCES => blocked::explain(errno),
+        _ => failed("enter", root, &errno.into()),
+    }
 }
 
 /// Executes this program again, by its path: its own mount is the one of before.
