@@ -226,6 +226,9 @@ fn without_further_ids_there_is_one(world: &World) -> Result<()> {
         "{}",
         run.stderr_text()
     );
+    user.isolazi(&["run", "--rm", "hello"])
+        .output()?
+        .success()?;
     let other = user.run(world, &["-u", "1000"], "true");
     other
         .output()?
