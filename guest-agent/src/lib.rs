@@ -25,5 +25,6 @@ pub mod seccomp;
 pub mod server;
 pub mod shim;
 pub mod sys;
+pub mod userns;
 pub mod visit;
 pub mod volume;

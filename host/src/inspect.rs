@@ -4,6 +4,7 @@
 mod network;
 mod options;
 mod security;
+mod userns;
 
 pub use options::volume;
 

@@ -86,11 +86,12 @@ fn parse() -> Result<cli::Cli, ExitCode> {
         })
 }
 
-/// This program is also started, by itself, as a container's shim, as a
-/// machine's supervisor, as its vsock, and as what confines its other programs.
+/// This program is also started, by itself, as a container's shim, for
+/// containers without root, as a machine's supervisor, as its vsock, and as what confines its other programs.
 fn run_as_helper() -> Option<ExitCode> {
     #[cfg(target_os = "linux")]
     if let Some(status) = isolazi_agent::shim::run_if_shim()
+        .or_else(isolazi_agent::userns::run_if_rootless)
         .or_else(machine::qemu::run_if_vsock_helper)
         .or_else(machine::qemu::run_if_confined)
         .or_else(machine::qemu::run_if_namespace_probe)

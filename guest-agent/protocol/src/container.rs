@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CgroupLimits, ContainerId, ContainerOptions, Digest, Health, HealthStatus, NetworkMode,
-    NetworkState, PublishedPort,
+    NetworkState, PublishedPort, UserNamespace,
 };
 
 /// Everything the agent needs to create a container. The host has already
@@ -419,6 +419,8 @@ pub struct ContainerDetail {
     /// What became of its network, where it runs.
     #[serde(default)]
     pub network: NetworkState,
+    /// Whose its users are: what was asked for, as it came to be.
+    pub userns: UserNamespace,
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ mod privileges;
 mod security;
 mod transport;
 mod usage;
+mod userns;
 
 pub use codec::{
     CodecError, Frame, HEADER_BYTES, MAX_CONTROL_BYTES, MAX_DATA_BYTES, StreamId, decode,
@@ -78,6 +79,7 @@ pub use privileges::{
 pub use security::{MAX_PROFILE_BYTES, SecurityOptions};
 pub use transport::{Transport, TransportError};
 pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
+pub use userns::{IdMapping, IdMappingError, UserNamespace};
 
 /// Version of the wire format. Host and agent must agree exactly.
 pub const GENERATION: u32 = 5;

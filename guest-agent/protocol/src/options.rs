@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HealthCheck, NetworkOptions, Privileges, SecurityOptions};
+use crate::{HealthCheck, NetworkOptions, Privileges, SecurityOptions, UserNamespace};
 
 /// Options of a container. What is not said is as if it were not there, so that
 /// containers made before an option existed can still be read.
@@ -53,6 +53,8 @@ pub struct ContainerOptions {
     pub security: SecurityOptions,
     /// How it is in its network.
     pub network: NetworkOptions,
+    /// Which users it has.
+    pub userns: UserNamespace,
 }
 
 /// A line of `/etc/hosts`.

@@ -155,6 +155,14 @@ fn labels() -> BTreeMap<String, String> {
 fn options() -> ContainerOptions {
     ContainerOptions {
         network: network(),
+        userns: UserNamespace::Mapped {
+            users: vec![IdMapping {
+                container: 0,
+                host: 1000,
+                size: 1,
+            }],
+            groups: vec![],
+        },
         security: isolazi_protocol::SecurityOptions {
             no_new_privileges: Some(false),
             system_paths_unconfined: true,
@@ -472,6 +480,7 @@ fn server_messages() -> Vec<ServerMessage> {
         state: ContainerState::Created,
         spec: spec(),
         directory: "/d".to_owned(),
+        userns: UserNamespace::Auto,
         health: Some(Health {
             status: HealthStatus::Unhealthy,
             failing_streak: 3,

@@ -17,6 +17,16 @@ pub enum LimitError {
         /// The user's option for it.
         option: &'static str,
     },
+    /// There is no cgroup that an ordinary user might limit.
+    #[error(
+        "cannot limit {what}: no cgroup is yours to do it in; start isolazi in one with: systemd-run --user --scope isolazi, or leave {option} out"
+    )]
+    NotDelegated {
+        /// Of what.
+        what: &'static str,
+        /// The user's option for it.
+        option: &'static str,
+    },
     /// More processors than there are.
     #[error("cannot use {asked} processors: there are only {there}; use less with --cpus")]
     TooManyCpus {
@@ -75,7 +85,9 @@ pub enum LimitError {
 impl From<LimitError> for WireError {
     fn from(error: LimitError) -> Self {
         let code = match &error {
-            LimitError::Missing { .. } | LimitError::Devices(_) => ErrorCode::Unsupported,
+            LimitError::Missing { .. }
+            | LimitError::NotDelegated { .. }
+            | LimitError::Devices(_) => ErrorCode::Unsupported,
             LimitError::TooManyCpus { .. }
             | LimitError::NoSuchCpus { .. }
             | LimitError::NoSuchNodes { .. }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::place;
+use crate::sys::idmap::is_nested;
 
 /// How long processes may take to stand still.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,7 +30,10 @@ impl Freezer {
         let folder = unified.map(|it| it.folder);
         let folder = folder.filter(|it| it.join("cgroup.freeze").exists());
         folder.map(Self::V2).ok_or_else(|| {
-            let reason = "this machine has no cgroup freezer";
+            let reason = match is_nested() {
+                true => "it has no cgroup, as none is yours to make any in; start it in one with: systemd-run --user --scope isolazi",
+                false => "this machine has no cgroup freezer",
+            };
             io::Error::new(io::ErrorKind::Unsupported, reason)
         })
     }

@@ -7,6 +7,7 @@ use cgroups_rs::pid::PidController;
 
 use super::{Hierarchy, LimitError, devices};
 use crate::launch::plan::{CgroupPlan, DevicesPlan};
+use crate::sys::idmap::is_nested;
 
 /// Controllers of v2 that tell what a container uses also where it has no
 /// limit. (Those of v1 always do.)
@@ -21,6 +22,10 @@ pub(super) fn set(
     plan: &CgroupPlan,
     warnings: &mut Vec<String>,
 ) -> Result<(), LimitError> {
+    if hierarchies.is_empty() && is_nested() {
+        // Our own limits are none that a user without cgroups would miss.
+        return Ok(());
+    }
     if let Some(unified) = hierarchies.iter().find(|it| it.is_unified()) {
         for controller in ACCOUNTING {
             // A machine without it has nothing to tell.
@@ -36,6 +41,10 @@ pub(super) fn set(
         "the limit of processes",
         limit_pids(hierarchies, plan.pids_limit),
     );
+    if is_nested() {
+        // Device files that somebody makes in a user namespace cannot be opened.
+        return Ok(());
+    }
     match limit_devices(hierarchies, &plan.devices) {
         Err(why) if plan.devices.needed => return Err(LimitError::Devices(why)),
         done => note("the limit of devices", done),

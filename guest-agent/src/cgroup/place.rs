@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use isolazi_protocol::ContainerId;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
-use nix::unistd::Pid;
+use nix::unistd::{AccessFlags, Pid, access};
 
 use super::Hierarchy;
+use crate::sys::idmap::is_nested;
 
 const MOUNTS: &str = "/sys/fs/cgroup";
 /// Name of the unified hierarchy's folder beside those of v1.
@@ -36,10 +37,22 @@ struct Membership<'a> {
 /// the hierarchy's root where it starts with a slash.
 pub(super) fn own_hierarchies(path: &str) -> Vec<Hierarchy> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    hierarchies(&own, |mount, own| match path.strip_prefix('/') {
+    let mut all = hierarchies(&own, |mount, own| match path.strip_prefix('/') {
         Some(path) => mount.join(path),
         None => base_of(mount, own).join(path),
-    })
+    });
+    if is_nested() {
+        all.retain(|it| is_delegated(&it.folder));
+    }
+    all
+}
+
+/// Whether somebody who is not the machine's root may make the folder, and move
+/// processes there: those above it are the user's as far as it matters.
+fn is_delegated(folder: &Path) -> bool {
+    let above = folder.ancestors().skip(1).find(|it| it.is_dir());
+    let may_write = |path: &Path| access(path, AccessFlags::W_OK).is_ok();
+    above.is_some_and(|above| may_write(above) && may_write(&above.join("cgroup.procs")))
 }
 
 /// The folders of a process's own groups.
@@ -47,7 +60,9 @@ pub(super) fn hierarchies_of(pid: Pid) -> Vec<Hierarchy> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let mut found = hierarchies(&groups, |mount, own| mount.join(own));
     // Where it has none of its own, others are not to enter what it is in.
-    let is_own = |it: &Hierarchy| !it.controls("cpuset") || has_limited(&it.folder);
+    // Neither are those of a user who has no groups.
+    let may_lack = |it: &Hierarchy| it.controls("cpuset") || is_nested();
+    let is_own = |it: &Hierarchy| !may_lack(it) || has_limited(&it.folder);
     found.retain(is_own);
     found
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use isolazi_protocol::CgroupLimits;
 
 use super::{Hierarchy, LimitError, legacy, limits, place, rates};
+use crate::sys::idmap::is_nested;
 
 /// Microseconds of a period where nobody says.
 const PERIOD: u64 = 100_000;
@@ -269,6 +270,12 @@ fn controller_of(setting: &Setting) -> String {
 }
 
 fn missing(setting: &Setting, lacks: String) -> LimitError {
+    if is_nested() {
+        return LimitError::NotDelegated {
+            what: setting.what,
+            option: setting.option,
+        };
+    }
     LimitError::Missing {
         what: setting.what,
         lacks,

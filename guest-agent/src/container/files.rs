@@ -13,8 +13,8 @@ use isolazi_protocol::{
     Health, HealthCheck, HealthStatus, NetworkState, SummaryMount, VolumeMount,
 };
 
-use crate::container::{health, now};
-use crate::launch::plan::LaunchPlan;
+use crate::container::{health, now, userns};
+use crate::launch::plan::{LaunchPlan, UsernsPlan};
 
 /// Exit status of a container whose shim was killed, and which died with it.
 const KILLED: i32 = 128 + nix::libc::SIGKILL;
@@ -35,6 +35,9 @@ pub struct Record {
     pub created_at: u64,
     /// What was asked for.
     pub spec: ContainerSpec,
+    /// The user namespace that came of it, if it has one of its own.
+    #[serde(default)]
+    pub userns: Option<UsernsPlan>,
 }
 
 /// The folder of a container and the files in it.
@@ -218,6 +221,11 @@ impl ContainerDir {
         let check = record.spec.options.health.as_ref();
         let health = check.and_then(|check| self.health(check, &state));
         Ok(ContainerDetail {
+            userns: record
+                .userns
+                .as_ref()
+                .map(userns::seen_outside)
+                .unwrap_or_default(),
             health,
             network: self.network(&state),
             state,

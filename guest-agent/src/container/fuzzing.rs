@@ -32,6 +32,7 @@ pub fn plan(id: &ContainerId, spec: ContainerSpec, folder: &Path) -> Result<Laun
         id: id.clone(),
         name: String::new(),
         created_at: 0,
+        userns: None,
         spec,
     };
     plan::plan(&record, &ContainerDir::new(folder.to_owned()), inputs)

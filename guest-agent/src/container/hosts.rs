@@ -58,6 +58,7 @@ mod tests {
             id: ContainerId::from_random(&[1; 32]),
             name: "web".to_owned(),
             created_at: 0,
+            userns: None,
             spec,
         }
     }

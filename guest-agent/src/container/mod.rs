@@ -36,6 +36,7 @@ mod propagation;
 pub mod security;
 mod shares;
 mod store;
+pub mod userns;
 
 pub use files::{ContainerDir, Record};
 pub(crate) use hosts::hosts;

@@ -1,6 +1,8 @@
 //! What a container asks of its network, checked, and what it comes to.
 
-use isolazi_protocol::{ContainerId, ContainerSpec, NetworkMode, PortRequest, WireError};
+use isolazi_protocol::{
+    ContainerId, ContainerSpec, NetworkMode, PortRequest, UserNamespace, WireError,
+};
 
 use super::plan::invalid;
 use crate::launch::plan::{EndpointPlan, NetworkPlan};
@@ -20,6 +22,14 @@ pub(super) fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
     if let Some((_, what)) = asked.iter().find(|(is_asked, _)| *is_asked && !is_attached) {
         return Err(invalid(format!(
             "a container with network {} cannot have {what}; leave that or --network out",
+            spec.network
+        )));
+    }
+    let is_shared = matches!(spec.network, NetworkMode::Host | NetworkMode::Container(_));
+    let users = &spec.options.userns;
+    if is_shared && matches!(users, UserNamespace::Auto | UserNamespace::Mapped { .. }) {
+        return Err(invalid(format!(
+            "a container with users of its own cannot share network {}; leave --network or --userns out",
             spec.network
         )));
     }

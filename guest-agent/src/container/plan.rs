@@ -14,6 +14,7 @@ use crate::container::options;
 use crate::container::privileges;
 use crate::container::propagation;
 use crate::container::shares;
+use crate::container::userns;
 use crate::launch::plan::{BindPlan, CgroupPlan, EtcFile, LaunchPlan, RootfsPlan, SeccompProgram};
 
 /// Longest UTS host name (`HOST_NAME_MAX`, gethostname(2)).
@@ -67,6 +68,7 @@ pub fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
     limits::validate(&spec.resources)?;
     privileges::validate(&spec.options.privileges)?;
     network::validate(spec)?;
+    userns::validate(&spec.options.userns)?;
     options::validate(spec)
 }
 
@@ -147,8 +149,11 @@ pub fn plan(
     inputs: PlanInputs,
 ) -> Result<LaunchPlan, WireError> {
     let spec = &record.spec;
-    let (granted, devices) = privileges::grant(&spec.options.privileges)?;
-    let settings = options::settings(&spec.options, &inputs.volumes, dir, granted)?;
+    let (granted, mut devices) = privileges::grant(&spec.options.privileges)?;
+    let mut settings = options::settings(&spec.options, &inputs.volumes, dir, granted)?;
+    settings.userns.clone_from(&record.userns);
+    // No device file can be made in a user namespace.
+    devices.needed &= record.userns.is_none();
     let mut binds: Vec<_> = spec.mounts.iter().map(bind).collect::<Result<_, _>>()?;
     binds.extend(options::volume_binds(&spec.options, &inputs.volumes));
     let etc = ["hosts", "hostname", "resolv.conf"].map(|name| EtcFile {

@@ -126,6 +126,7 @@ impl ContainerStore {
             name,
             created_at: now(),
             spec,
+            userns: None,
         };
         Ok(NewContainer { dir, record, lock })
     }

@@ -128,7 +128,9 @@ impl LaunchError {
 
     /// What the user can do about it.
     fn advice(&self) -> Option<&'static str> {
-        use Stage::{Binds, Clone, Exec, Isolate, Join, Pivot, Root, System, WorkingDir};
+        use Stage::{
+            Binds, Clone, Exec, Isolate, Join, Pivot, Privileges, Root, System, WorkingDir,
+        };
         Some(match (self.stage, self.errno?) {
             (Exec, Errno::ENOENT | Errno::ENOTDIR) => {
                 "check its name, and the PATH that the image sets"
@@ -155,6 +157,9 @@ impl LaunchError {
                 "overlayfs is needed, and a file system below it that supports it, such as ext4"
             }
             (Isolate, Errno::EINVAL) => "a host name has at most 64 characters",
+            (Privileges, Errno::EINVAL) => {
+                "the user namespace does not have that user or group: map it with --uid-map and --gid-map, or have more ids in /etc/subuid and /etc/subgid"
+            }
             (Binds | WorkingDir, Errno::ELOOP) => {
                 "links such as /proc/self/fd/3, and circles of links, are not followed"
             }

@@ -1,10 +1,10 @@
 //! A further process in a running container.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_dumpable;
-use nix::unistd::{Pid, getpid};
+use nix::unistd::Pid;
 
 use isolazi_protocol::ExecSpec;
 
@@ -13,11 +13,12 @@ use super::limits;
 use super::plan::LaunchPlan;
 use super::process::Process;
 use super::resolve::Root;
-use super::spawn::{Launched, spawn};
+use super::spawn::{Birth, Launched, spawn};
 use super::start::{enter_ready, isolate};
 use super::stdio::{Stdio, Terminals};
+use super::userns::become_root;
 use crate::cgroup::Cgroup;
-use crate::sys::process::{pidfd_open, pidfd_signal};
+use crate::sys::process::pidfd_signal;
 
 /// All but the PID namespace, which a process can only be born into.
 const JOINED: CloneFlags = CloneFlags::CLONE_NEWNS
@@ -44,34 +45,24 @@ pub fn exec(
     pidfd_signal(init_pidfd, 0).at(Stage::Join, || "find the container's first process")?;
     let entrance = enter_ready(&cgroup)?;
     set_dumpable(false).at(Stage::Join, || "protect the launcher's memory")?;
-    born_in_namespace_of(init_pidfd, || {
-        spawn(CloneFlags::empty(), entrance.unified(), |reporter| {
-            isolate(&entrance, reporter)?;
-            limits::set_oom_score(plan.settings.oom_score_adj, reporter);
-            setns(init_pidfd, JOINED).at(Stage::Join, || "join the container's namespaces")?;
-            let root = Root::own().at(Stage::Join, || "open the container's root")?;
-            process.execute(&root, stdio, &Terminals::Running, reporter)
-        })
-    })
-}
-
-/// Runs `spawn` while the caller's children are born in the PID namespace of
-/// `init`. The caller's own namespace never changes.
-fn born_in_namespace_of(
-    init: BorrowedFd<'_>,
-    spawn: impl FnOnce() -> Result<Launched, LaunchError>,
-) -> Result<Launched, LaunchError> {
-    let switch = |to: BorrowedFd<'_>| {
-        setns(to, CloneFlags::CLONE_NEWPID)
-            .at(Stage::Join, || "switch the PID namespace of new processes")
+    let userns = plan.settings.userns.as_ref();
+    let joined = match userns {
+        Some(ids) => {
+            stdio.give_to(ids.root());
+            JOINED | CloneFlags::CLONE_NEWUSER
+        }
+        None => JOINED,
     };
-    let own = pidfd_open(getpid()).at(Stage::Join, || "open the launcher's pidfd")?;
-    switch(init)?;
-    let launched = spawn();
-    match switch(own.as_fd()) {
-        Ok(()) => launched,
-        // Cannot fail for a process that still exists; if it did, a later
-        // container would be born inside this one.
-        Err(error) => Err(launched.err().unwrap_or(error)),
-    }
+    let birth = Birth::Beside(init_pidfd);
+    let nothing = |_| Ok(Vec::new());
+    spawn(&birth, entrance.unified(), nothing, |reporter| {
+        isolate(&entrance, reporter)?;
+        limits::set_oom_score(plan.settings.oom_score_adj, reporter);
+        setns(init_pidfd, joined).at(Stage::Join, || "join the container's namespaces")?;
+        if userns.is_some() {
+            become_root().at(Stage::Join, || "become the container's root")?;
+        }
+        let root = Root::own().at(Stage::Join, || "open the container's root")?;
+        process.execute(&root, stdio, &Terminals::Running, reporter)
+    })
 }

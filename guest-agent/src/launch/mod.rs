@@ -30,12 +30,13 @@ mod spawn;
 mod start;
 mod stdio;
 mod user;
+mod userns;
 
 pub use error::{LaunchError, Stage};
 pub use exec::exec;
 pub(crate) use init::is_available as has_init;
 pub use spawn::Launched;
-pub use start::{NetworkNamespace, start};
+pub use start::{Connect, NetworkNamespace, start};
 pub use stdio::Stdio;
 
 use crate::cgroup::RemoveError;

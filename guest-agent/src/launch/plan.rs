@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use isolazi_protocol::{
-    BindRecursion, CgroupLimits, ContainerId, DeviceRule, MacAddress, PortRequest, ProcessSpec,
-    Propagation, Ulimit,
+    BindRecursion, CgroupLimits, ContainerId, DeviceRule, IdMapping, MacAddress, PortRequest,
+    ProcessSpec, Propagation, Ulimit,
 };
 
 use crate::sys::caps::CapabilitySet;
+use crate::sys::idmap::{IdMap, IdRange};
 
 /// What root keeps in a container where nobody says: CHOWN, DAC_OVERRIDE,
 /// FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, SYS_CHROOT
@@ -85,6 +86,8 @@ pub struct Settings {
     pub system_paths_unconfined: bool,
     /// What a security module is told of every process.
     pub label: LabelPlan,
+    /// A user namespace of its own.
+    pub userns: Option<UsernsPlan>,
 }
 
 impl Settings {
@@ -112,6 +115,41 @@ pub struct DevicePlan {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+}
+
+/// The users of a container with a user namespace of its own. They are the namespace's
+/// that the launcher is in, whatever the container's maker had called them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsernsPlan {
+    /// User ids, among them 0.
+    pub users: Vec<IdMapping>,
+    /// Group ids, among them 0.
+    pub groups: Vec<IdMapping>,
+    /// Files are stored with the container's ids, and shown with those they are mapped
+    /// to. Else the two are the same.
+    pub shifted: bool,
+}
+
+impl UsernsPlan {
+    /// User and group that are root in the container.
+    pub(crate) fn root(&self) -> (u32, u32) {
+        let of = |all: &[IdMapping]| {
+            let zero = all.iter().find(|it| it.container == 0);
+            zero.map_or(u32::MAX, |it| it.host)
+        };
+        (of(&self.users), of(&self.groups))
+    }
+
+    /// As the kernel has it: of users, and of groups.
+    pub(crate) fn maps(&self) -> (IdMap, IdMap) {
+        let range = |it: &IdMapping| IdRange {
+            inside: it.container,
+            outside: it.host,
+            count: it.size,
+        };
+        let map = |ids: &[IdMapping]| ids.iter().map(range).collect();
+        (map(&self.users), map(&self.groups))
+    }
 }
 
 /// How security modules are to confine processes.

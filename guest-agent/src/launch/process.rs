@@ -25,6 +25,7 @@ use super::stdio::{self, Stdio, Terminals};
 use super::user::{self, Identity};
 use crate::sys::caps::{self, CapabilitySet};
 use crate::sys::filter;
+use crate::sys::idmap::may_set_groups;
 use crate::sys::process::{CloseRange, close_range, exit_now, reset_signals};
 
 /// Number of `CAP_SYS_ADMIN`.
@@ -269,7 +270,11 @@ fn enter_folder(root: &Root, cwd: &str) -> Result<(), LaunchError> {
 fn drop_privileges(identity: &Identity, kept: CapabilitySet, admin: bool) -> Result<(), Errno> {
     caps::limit_bounding_set(kept)?;
     caps::clear_ambient()?;
-    crate::sys::process::set_groups(&identity.groups)?;
+    match crate::sys::process::set_groups(&identity.groups) {
+        // Nobody in a user namespace with a single id may (user_namespaces(7)).
+        Err(Errno::EPERM) if !may_set_groups() => {}
+        set => set?,
+    }
     crate::sys::process::set_group(identity.gid)?;
     // Only until `execve`.
     set_keepcaps(admin)?;

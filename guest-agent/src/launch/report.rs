@@ -1,7 +1,7 @@
 //! What a container's process tells its launcher before `execve`.
 //!
 //! ```text
-//!  child ── Warning* ── Console? ── Ready ── (execve closes the channel)
+//!  child ── Warning* ── Handed? ── Ready ── (execve closes the channel)
 //!        └─ Failed, at any point
 //! ```
 //!
@@ -19,7 +19,7 @@ use crate::sys::process::move_fd;
 /// Longest text of a message, in bytes.
 const MAX_TEXT: usize = 2048;
 const WARNING: u8 = 1;
-const CONSOLE: u8 = 2;
+const HANDED: u8 = 2;
 const READY: u8 = 3;
 const FAILED: u8 = 4;
 /// Kind, stage and errno come before the text.
@@ -36,8 +36,8 @@ pub(super) struct Reports(OwnedFd);
 /// What came of a launch that reached `execve`.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// Master of the terminal, where one was asked for.
-    pub(super) console: Option<OwnedFd>,
+    /// What it was to hand over: the master of its terminal.
+    pub(super) handed: Option<OwnedFd>,
     /// One line each.
     pub(super) warnings: Vec<String>,
 }
@@ -55,9 +55,9 @@ impl Reporter {
         let _ = self.send(WARNING, 0, 0, text, None);
     }
 
-    /// Hands the terminal's master over.
-    pub(super) fn console(&self, master: BorrowedFd<'_>) -> Result<(), Errno> {
-        self.send(CONSOLE, 0, 0, "", Some(master))
+    /// Hands a descriptor over: the terminal's master, say.
+    pub(super) fn hand_over(&self, descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.send(HANDED, 0, 0, "", Some(descriptor))
     }
 
     /// Nothing but `execve` is left. Fails with `EPIPE` where the launcher is
@@ -115,7 +115,7 @@ impl Reports {
             let text = String::from_utf8_lossy(text);
             match header[0] {
                 WARNING => outcome.warnings.push(text.into_owned()),
-                CONSOLE => outcome.console = received.descriptor,
+                HANDED => outcome.handed = received.descriptor,
                 READY => ready = true,
                 _ => return Err(failure(*header, text.into_owned())),
             }
@@ -150,12 +150,12 @@ mod tests {
         let (child, launcher) = channel().unwrap();
         let (master, _slave) = channel::pair().unwrap();
         child.warning("careful");
-        child.console(master.as_fd()).unwrap();
+        child.hand_over(master.as_fd()).unwrap();
         child.ready().unwrap();
         drop(child);
         let outcome = launcher.outcome().unwrap();
         assert_eq!(outcome.warnings, ["careful"]);
-        assert!(outcome.console.is_some());
+        assert!(outcome.handed.is_some());
     }
 
     #[test]

@@ -9,16 +9,17 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{sethostname, setsid};
+use nix::unistd::{Pid, sethostname, setsid};
 
 use super::error::{At, LaunchError, Stage, to_errno};
 use super::limits;
-use super::mounts;
+use super::mounts::{self, Taken};
 use super::plan::LaunchPlan;
 use super::process::Process;
 use super::report::Reporter;
-use super::spawn::{Launched, spawn};
+use super::spawn::{Birth, Launched, spawn};
 use super::stdio::{Stdio, Terminals};
+use super::userns::Gate;
 use crate::cgroup::{Cgroup, Entrance};
 use crate::sys::loopback;
 use crate::sys::process::{CloseRange, close_range, join_new_session_keyring};
@@ -32,11 +33,20 @@ const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWUTS)
     .union(CloneFlags::CLONE_NEWIPC);
 
+/// Whoever connects the network namespace of a process that waits for it.
+pub trait Connect: std::fmt::Debug {
+    /// Connects that of `process`; else says in one line why it cannot.
+    fn connect(&self, process: Pid) -> Result<(), String>;
+}
+
 /// The network namespace of a container's processes.
 #[derive(Debug, Clone, Copy)]
 pub enum NetworkNamespace<'a> {
     /// A new one, with nothing but loopback.
     New,
+    /// A new one, which belongs to the container's own user namespace, and is
+    /// connected once that is there.
+    Connected(&'a dyn Connect),
     /// The launcher's.
     Own,
     /// One that was made for the container.
@@ -48,13 +58,22 @@ pub enum NetworkNamespace<'a> {
 impl NetworkNamespace<'_> {
     /// Whether it is this container's own, to be set up as it wants.
     fn is_its_own(self) -> bool {
-        matches!(self, Self::New | Self::Made(_))
+        !matches!(self, Self::Own | Self::Shared(_))
     }
 
     fn flags(self) -> CloneFlags {
         match self {
-            Self::New => CloneFlags::CLONE_NEWNET,
+            Self::New | Self::Connected(_) => CloneFlags::CLONE_NEWNET,
             _ => CloneFlags::empty(),
+        }
+    }
+
+    fn connect(self, process: Pid) -> Result<(), LaunchError> {
+        match self {
+            Self::Connected(by) => by
+                .connect(process)
+                .map_err(|error| LaunchError::new(Stage::Isolate, error)),
+            _ => Ok(()),
         }
     }
 
@@ -83,11 +102,22 @@ pub fn start(
     let mut cgroup = cgroup.map_err(|error| LaunchError::new(Stage::Cgroup, error.to_string()))?;
     let mut warnings = cgroup.take_warnings();
     let entrance = enter_ready(&cgroup)?;
-    let namespaces = NAMESPACES | network.flags();
-    let mut launched = spawn(namespaces, entrance.unified(), |reporter| {
+    let gate = Gate::for_plan(plan)?;
+    let mut namespaces = NAMESPACES | network.flags();
+    if let Some(gate) = &gate {
+        gate.give(&stdio);
+        namespaces |= CloneFlags::CLONE_NEWUSER;
+    }
+    let attend = |pid| {
+        network.connect(pid)?;
+        gate.as_ref().map_or(Ok(Vec::new()), |gate| gate.open(pid))
+    };
+    let birth = Birth::In(namespaces);
+    let mut launched = spawn(&birth, entrance.unified(), attend, |reporter| {
         isolate(&entrance, reporter)?;
+        let taken = gate.as_ref().map(Gate::pass).transpose()?;
         network.enter()?;
-        become_first(plan, &cgroup, process, stdio, reporter)
+        become_first(plan, &cgroup, taken, process, stdio, reporter)
     })?;
     warnings.append(&mut launched.warnings);
     Ok(Launched {
@@ -125,6 +155,7 @@ pub(super) fn isolate(entrance: &Entrance, reporter: &Reporter) -> Result<(), La
 fn become_first(
     plan: &LaunchPlan,
     cgroup: &Cgroup,
+    taken: Option<Taken>,
     process: Process<'_>,
     stdio: Stdio,
     reporter: &Reporter,
@@ -136,7 +167,7 @@ fn become_first(
         format!("set the host name `{}`", plan.hostname)
     })?;
     limits::set_oom_score(plan.settings.oom_score_adj, reporter);
-    let (root, mounted) = mounts::build(plan, cgroup, reporter)?;
+    let (root, mounted) = mounts::build(plan, cgroup, taken, reporter)?;
     mounts::enter(&root)?;
     process.execute(&root, stdio, &Terminals::Own(&mounted), reporter)
 }

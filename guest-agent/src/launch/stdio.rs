@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
-use nix::unistd::{Uid, fchown};
+use nix::unistd::{Gid, Uid, fchown};
 
 use isolazi_protocol::WindowSize;
 
@@ -35,6 +35,24 @@ impl Stdio {
     /// Whether it is a terminal.
     pub(super) fn is_terminal(&self) -> bool {
         matches!(self, Self::Terminal(_))
+    }
+
+    /// Makes pipes and sockets those of a user of the machine, who is root in the
+    /// container and may make them somebody else's there.
+    pub(super) fn give_to(&self, (user, group): (u32, u32)) {
+        if let Self::Pipes {
+            stdin,
+            stdout,
+            stderr,
+        } = self
+        {
+            for stream in [stdin, stdout, stderr] {
+                if is_connection(stream.as_fd()) {
+                    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+                    let _ = fchown(stream, Some(user), Some(group));
+                }
+            }
+        }
     }
 }
 
@@ -92,7 +110,7 @@ fn install_terminal(
     set_size(slave, size.rows, size.columns)?;
     fchown(slave, Some(Uid::from_raw(uid)), None)?;
     make_controlling(slave)?;
-    reporter.console(terminal.master.as_fd())?;
+    reporter.hand_over(terminal.master.as_fd())?;
     install_all([slave; 3], uid)
 }
 
@@ -112,8 +130,13 @@ fn install_all(streams: [BorrowedFd<'_>; 3], uid: u32) -> Result<(), Errno> {
 /// Makes a pipe or socket the user's, who could not open `/dev/stdout`
 /// otherwise. Where it cannot be given away, writing to it works all the same.
 fn give(stream: BorrowedFd<'_>, uid: u32) {
-    let kind = fstat(stream).map_or(0, |status| status.st_mode & libc::S_IFMT);
-    if uid != 0 && (kind == libc::S_IFIFO || kind == libc::S_IFSOCK) {
+    if uid != 0 && is_connection(stream) {
         let _ = fchown(stream, Some(Uid::from_raw(uid)), None);
     }
+}
+
+/// Whether it is a pipe or a socket.
+fn is_connection(stream: BorrowedFd<'_>) -> bool {
+    let kind = fstat(stream).map_or(0, |status| status.st_mode & libc::S_IFMT);
+    kind == libc::S_IFIFO || kind == libc::S_IFSOCK
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use isolazi_protocol::{Endpoint, MacAddress, NetworkState, PortRequest};
+use isolazi_protocol::{Endpoint, MacAddress, NetworkState, PortRequest, PublishedPort};
 
 use super::error::NetError;
 use super::links::{INSIDE, LOOPBACK, Links};
@@ -31,28 +31,73 @@ pub(crate) struct Wish<'a> {
     pub(crate) relayed: bool,
 }
 
-/// A container's network, before the container itself is there. Dropped, it takes
-/// the cable along, and the relays; [`Attachment::detach`] takes everything.
+impl Wish<'_> {
+    /// Takes the ports: what is most likely to fail, and leaves nothing behind.
+    pub(crate) fn reserve(&self) -> Result<Reservation, NetError> {
+        match self.relayed {
+            true => Ok(Reservation::elsewhere(self.ports)),
+            false => Reservation::of(self.ports),
+        }
+    }
+}
+
+/// A network namespace that is attached. Dropped, it takes the cable along, unless
+/// somebody else is in there.
 #[derive(Debug)]
-pub(crate) struct Attachment {
+pub(crate) struct Connection {
     namespace: NetNamespace,
     link: String,
     state: NetworkState,
     endpoint: Endpoint,
+}
+
+/// A container's network. Dropped, it takes the relays of its ports along;
+/// [`Attachment::detach`] takes everything.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    connection: Connection,
     /// Keeps them going.
     _relays: Relays,
 }
 
 /// Makes a network namespace that is attached to `network`.
 pub(crate) async fn attach(network: &Network, wish: &Wish<'_>) -> Result<Attachment, NetError> {
-    // First what is most likely to fail, and leaves nothing behind.
-    let reserved = match wish.relayed {
-        true => Reservation::elsewhere(wish.ports),
-        false => Reservation::of(wish.ports)?,
+    let reserved = wish.reserve()?;
+    let namespace = NetNamespace::create().map_err(NetError::kernel("make a network namespace"))?;
+    let connection = connect(network, wish, reserved.ports(), namespace).await?;
+    Ok(Attachment::new(connection, reserved))
+}
+
+/// The same of a namespace that is there, by a caller without a runtime: on a thread
+/// of its own, as long as it takes.
+pub(crate) fn connect_now(
+    network: &Network,
+    wish: &Wish<'_>,
+    ports: &[PublishedPort],
+    namespace: NetNamespace,
+) -> Result<Connection, NetError> {
+    let connecting = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .map_err(NetError::kernel("start a runtime"))?;
+        runtime.block_on(connect(network, wish, ports, namespace))
     };
+    let connected = std::thread::scope(|scope| scope.spawn(connecting).join());
+    connected.unwrap_or_else(|_| {
+        let failed = io::Error::other("it failed unexpectedly; please report this");
+        Err(NetError::kernel("connect the container")(failed))
+    })
+}
+
+async fn connect(
+    network: &Network,
+    wish: &Wish<'_>,
+    ports: &[PublishedPort],
+    namespace: NetNamespace,
+) -> Result<Connection, NetError> {
     let links = Links::open().map_err(NetError::kernel("talk to the kernel about links"))?;
     let bridge = bridge(&links, network).await?;
-    let namespace = NetNamespace::create().map_err(NetError::kernel("make a network namespace"))?;
     forget_ipv6(&namespace).map_err(NetError::kernel("set up the network namespace"))?;
     let cable = Cable {
         links: &links,
@@ -74,7 +119,7 @@ pub(crate) async fn attach(network: &Network, wish: &Wish<'_>) -> Result<Attachm
             "configure {INSIDE} in the container"
         )))?;
     let link = link_of(address);
-    if !reserved.ports().is_empty()
+    if !ports.is_empty()
         && let Some(port) = links
             .find(&link)
             .await
@@ -87,46 +132,67 @@ pub(crate) async fn attach(network: &Network, wish: &Wish<'_>) -> Result<Attachm
         link: &link,
         mac,
         address,
-        ports: reserved.ports(),
+        ports,
     };
     nft::admit(network, station).map_err(NetError::kernel("set the firewall's rules"))?;
     let state = NetworkState {
         endpoint: Some(endpoint.clone()),
-        ports: reserved.ports().to_vec(),
+        ports: ports.to_vec(),
     };
-    let relays = reserved.relay_to(address);
-    Ok(Attachment {
+    Ok(Connection {
         namespace,
         link,
         state,
         endpoint,
-        _relays: relays,
     })
 }
 
+impl Connection {
+    /// For whoever asks how the container is attached.
+    pub(crate) fn state(&self) -> &NetworkState {
+        &self.state
+    }
+}
+
 impl Attachment {
+    /// What is connected, with relays of what is `reserved` for it. To be called within
+    /// a `LocalSet`.
+    pub(crate) fn new(connection: Connection, reserved: Reservation) -> Self {
+        let relays = reserved.relay_to(connection.endpoint.address);
+        Self {
+            connection,
+            _relays: relays,
+        }
+    }
+
     /// The container's network namespace.
     pub(crate) fn namespace(&self) -> BorrowedFd<'_> {
-        self.namespace.as_fd()
+        self.connection.namespace.as_fd()
     }
 
     /// For whoever asks how the container is attached.
     pub(crate) fn state(&self) -> &NetworkState {
-        &self.state
+        self.connection.state()
     }
 
     /// Takes the container off the network. What cannot be removed is in nobody's way:
     /// the cable goes with the namespace, and a rule with the next owner of the address.
     pub(crate) async fn detach(self) -> io::Result<()> {
+        let Connection {
+            link,
+            state,
+            endpoint,
+            ..
+        } = &self.connection;
         let links = Links::open()?;
-        if let Some(link) = links.find(&self.link).await? {
+        if let Some(link) = links.find(link).await? {
             links.remove(link.index).await?;
         }
         nft::dismiss(Station {
-            link: &self.link,
-            mac: self.endpoint.mac,
-            address: self.endpoint.address,
-            ports: &self.state.ports,
+            link,
+            mac: endpoint.mac,
+            address: endpoint.address,
+            ports: &state.ports,
         })
     }
 }

@@ -26,9 +26,12 @@ mod ports;
 mod relay;
 mod subnet;
 
-pub(crate) use attach::{Attachment, Wish, attach, forget};
+pub(crate) use attach::{Attachment, Connection, Wish, attach, connect_now, forget};
+pub(crate) use error::NetError;
 pub(crate) use links::Links;
+pub(crate) use namespace::NetNamespace;
 pub(crate) use network::Network;
+pub(crate) use ports::Reservation;
 
 #[cfg(test)]
 mod tests;

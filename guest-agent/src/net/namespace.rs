@@ -5,13 +5,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::Pid;
 
 /// The calling thread's namespace.
 const OWN: &str = "/proc/thread-self/ns/net";
 
 /// A network namespace, which lives as long as this, or anything in it.
 #[derive(Debug)]
-pub(super) struct NetNamespace(OwnedFd);
+pub(crate) struct NetNamespace(OwnedFd);
 
 impl NetNamespace {
     /// A new one, in which nothing is but a loopback interface that is down.
@@ -21,6 +22,11 @@ impl NetNamespace {
         let new = Self::own();
         own.join()?;
         new
+    }
+
+    /// That of a process.
+    pub(crate) fn of(process: Pid) -> io::Result<Self> {
+        Ok(Self(File::open(format!("/proc/{process}/ns/net"))?.into()))
     }
 
     /// The calling thread's.

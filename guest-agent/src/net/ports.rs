@@ -26,7 +26,7 @@ const ATTEMPTS: usize = 32;
 
 /// Ports that are held.
 #[derive(Debug, Default)]
-pub(super) struct Reservation {
+pub(crate) struct Reservation {
     ports: Vec<PublishedPort>,
     sockets: Vec<OwnedFd>,
 }
@@ -61,7 +61,7 @@ impl Reservation {
         }
     }
 
-    pub(super) fn ports(&self) -> &[PublishedPort] {
+    pub(crate) fn ports(&self) -> &[PublishedPort] {
         &self.ports
     }
 

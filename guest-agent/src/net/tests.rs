@@ -49,7 +49,5 @@ fn rules_are_made_again_and_again() {
         }
         nft::dismiss(station(address, &link)).unwrap();
         nft::dismiss(station(address, &link)).unwrap();
-        nft::remove().unwrap();
-        nft::remove().unwrap();
     });
 }

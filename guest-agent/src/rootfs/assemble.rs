@@ -12,6 +12,7 @@ use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 
 use crate::sys::fs;
+use crate::sys::idmap::is_nested;
 use crate::sys::mount::{FsContext, MountFlags, make_all_private};
 
 /// As containers are launched with.
@@ -53,6 +54,9 @@ fn detached(layers: &Layers<'_>) -> Result<OwnedFd, Errno> {
     for (key, value) in OPTIONS {
         overlay.set(key, value)?;
     }
+    if is_nested() {
+        overlay.flag(c"userxattr")?;
+    }
     overlay.mount(flags(layers))
 }
 
@@ -87,8 +91,9 @@ fn mount_in_one_line(layers: &Layers<'_>) -> io::Result<OwnedFd> {
         .collect::<Result<_, _>>()?;
     let stacked: Vec<_> = lower.iter().map(by_descriptor).collect();
     let mut options = format!(
-        "lowerdir={},index=off,metacopy=off,redirect_dir=nofollow",
-        stacked.join(":")
+        "lowerdir={},index=off,metacopy=off,redirect_dir=nofollow{}",
+        stacked.join(":"),
+        if is_nested() { ",userxattr" } else { "" }
     );
     let changes = layers.changes;
     let changes = changes.map(|(upper, work)| Ok::<_, io::Error>((open(upper)?, open(work)?)));

@@ -16,7 +16,9 @@ use tokio::net::UnixStream;
 use crate::cgroup;
 use crate::container::lifecycle::{Action, Verdict};
 use crate::container::plan::{self, PlanInputs};
-use crate::container::{ContainerDir, NewContainer, Record, health, hosts, privileges, security};
+use crate::container::{
+    ContainerDir, NewContainer, Record, health, hosts, privileges, security, userns,
+};
 use crate::events;
 use crate::server::containers::{ATTEMPTS, PAUSE};
 use crate::server::{Engine, await_departure, container_error, io_error, layers};
@@ -265,10 +267,19 @@ impl Engine {
     }
 
     fn make_folder(&self, spec: ContainerSpec) -> Result<NewContainer, WireError> {
-        let new = self.containers.create(spec)?;
+        let others = || {
+            self.containers
+                .records()
+                .filter_map(|it| it.userns)
+                .collect()
+        };
+        let (userns, hold) = userns::resolve(&spec.options.userns, &self.root, others)?;
+        let mut new = self.containers.create(spec)?;
+        new.record.userns = userns;
         let durable = is_durable(&new.record);
         let made = write_files(&new.record, &new.dir)
             .and_then(|()| new.dir.set_record(&new.record, durable));
+        drop(hold);
         match made {
             Ok(()) => Ok(new),
             Err(error) => {

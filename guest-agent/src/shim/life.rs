@@ -170,6 +170,9 @@ impl Shim {
         let network = self.network.borrow();
         let namespace = network.as_ref().unwrap_or(&Joined::Alone).namespace();
         let launched = launch::start(&start.plan, stdio, namespace);
+        drop(network);
+        let joined = self.network.take();
+        self.network.replace(joined.map(Joined::settled));
         let launched = launched.map_err(|error| to_wire(&error))?;
         self.launched.set(Instant::now());
         if start.health.is_some() {
@@ -191,6 +194,10 @@ impl Shim {
 
     /// Makes the container's network, unless an earlier start has.
     async fn join_network(&self) -> Result<(), WireError> {
+        let spent = self.network.borrow_mut().take_if(|it| !it.lasts());
+        if let Some(spent) = spent {
+            spent.leave().await;
+        }
         if self.network.borrow().is_none() {
             let plan = self.start().plan.clone();
             let joined = Joined::by(&plan, &self.dir).await?;

@@ -8,6 +8,7 @@ pub mod executable;
 pub mod filter;
 pub mod fs;
 pub mod guest;
+pub mod idmap;
 pub mod loopback;
 pub mod mount;
 pub mod process;

@@ -188,6 +188,23 @@ pub fn share(mount: BorrowedFd<'_>, sharing: Sharing, recursive: bool) -> Result
     set_attributes(mount, c"", MountFlags::NONE, propagation, recursive)
 }
 
+/// Shows the files of a detached mount, and of those below it where `recursive`, with
+/// the owners that a user namespace makes of them (`MOUNT_ATTR_IDMAP`). Needs privilege
+/// over the file system, which must know of it (`EINVAL`).
+pub fn map_ids(
+    mount: BorrowedFd<'_>,
+    namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> Result<(), Errno> {
+    let attributes = MountAttributes {
+        set: libc::MOUNT_ATTR_IDMAP,
+        clear: 0,
+        propagation: 0,
+        user_namespace: namespace.as_raw_fd() as u64,
+    };
+    set_all(mount, c"", &attributes, recursive)
+}
+
 /// Lets every mount of the caller's namespace be shared with others.
 pub fn make_all_shared() -> Result<(), Errno> {
     set_attributes(
@@ -224,6 +241,15 @@ fn set_attributes(
         propagation,
         user_namespace: 0,
     };
+    set_all(folder, path, &attributes, recursive)
+}
+
+fn set_all(
+    folder: BorrowedFd<'_>,
+    path: &CStr,
+    attributes: &MountAttributes,
+    recursive: bool,
+) -> Result<(), Errno> {
     let deep = if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: `path` is NUL-terminated, and `attributes` is a mount_attr of
     // the size given; both outlive the call.
@@ -233,7 +259,7 @@ fn set_attributes(
             folder.as_raw_fd(),
             path.as_ptr(),
             AT_EMPTY_PATH | deep,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<MountAttributes>(),
         )
     };

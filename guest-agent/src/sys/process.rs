@@ -2,12 +2,15 @@
 //! `execve`.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::AssertUnwindSafe;
 
 use nix::errno::Errno;
-use nix::sched::CloneFlags;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
+
+use super::channel;
 
 /// `CLONE_CLEAR_SIGHAND`: handlers of the parent are the default in the child.
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
@@ -42,15 +45,60 @@ pub fn fork_into(
     if !is_single_threaded()? {
         return Err(Errno::EDEADLK);
     }
+    clone_into(namespaces, libc::SIGCHLD, cgroup, body)
+}
+
+/// Forks a child that is born in the PID namespace of the process behind `member`,
+/// as [`fork_into`] does otherwise.
+///
+/// A process cannot go back to a PID namespace that belongs to a user namespace above
+/// its own, so it is one in between that leaves, and has the child in its parent's name.
+pub fn fork_beside(
+    member: BorrowedFd<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
+    body: impl FnOnce() -> i32,
+) -> Result<Child, Errno> {
+    let (ours, theirs) = channel::pair()?;
+    let between = fork_into(CloneFlags::empty(), None, || {
+        let born = setns(member, CloneFlags::CLONE_NEWPID)
+            .and_then(|()| clone_into(CloneFlags::CLONE_PARENT, 0, cgroup, body));
+        let (number, descriptor) = match &born {
+            Ok(child) => (child.pid.as_raw(), Some(child.pidfd.as_fd())),
+            Err(errno) => (-(*errno as i32), None),
+        };
+        let told = channel::send(theirs.as_fd(), &number.to_ne_bytes(), descriptor);
+        i32::from(told.is_err())
+    })?;
+    drop(theirs);
+    let mut number = [0; 4];
+    let received = channel::receive(ours.as_fd(), &mut number);
+    let exited = || waitid(Id::PIDFd(between.pidfd.as_fd()), WaitPidFlag::WEXITED);
+    while exited() == Err(Errno::EINTR) {}
+    match (i32::from_ne_bytes(number), received?.descriptor) {
+        (pid @ 1.., Some(pidfd)) => Ok(Child {
+            pid: Pid::from_raw(pid),
+            pidfd,
+        }),
+        (errno, _) => Err(Errno::from_raw(-errno)),
+    }
+}
+
+/// As [`fork_into`], which tells `signal` at the child's end.
+fn clone_into(
+    flags: CloneFlags,
+    signal: i32,
+    cgroup: Option<BorrowedFd<'_>>,
+    body: impl FnOnce() -> i32,
+) -> Result<Child, Errno> {
     let mut pidfd: RawFd = -1;
-    let mut arguments = clone_arguments(namespaces, &mut pidfd);
+    let mut arguments = clone_arguments(flags, signal, &mut pidfd);
     if let Some(cgroup) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: `arguments` is a valid clone_args whose pidfd points to a live
     // integer. Without CLONE_VM the child has a copy of the memory and stack,
-    // and as the caller is the only thread (checked above) no lock of the
+    // and as the caller is the only thread (both callers see to it) no lock of the
     // copy is held by a thread that the child lacks.
     let pid = unsafe {
         libc::syscall(
@@ -73,13 +121,13 @@ pub fn fork_into(
     }
 }
 
-fn clone_arguments(namespaces: CloneFlags, pidfd: &mut RawFd) -> libc::clone_args {
+fn clone_arguments(flags: CloneFlags, signal: i32, pidfd: &mut RawFd) -> libc::clone_args {
     libc::clone_args {
-        flags: namespaces.bits() as u32 as u64 | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
+        flags: flags.bits() as u32 as u64 | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
         pidfd: std::ptr::from_mut(pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal: signal as u64,
         stack: 0,
         stack_size: 0,
         tls: 0,
@@ -90,9 +138,21 @@ fn clone_arguments(namespaces: CloneFlags, pidfd: &mut RawFd) -> libc::clone_arg
 }
 
 /// Whether the calling thread is the only one: `/proc/self/task` then has the
-/// links `.`, `..`-of-it and one thread.
+/// links `.`, `..`-of-it and one thread. One that has been joined is listed until the
+/// kernel has cleared it away, which is waited for.
 pub fn is_single_threaded() -> Result<bool, Errno> {
-    Ok(nix::sys::stat::stat(c"/proc/self/task")?.st_nlink == 3)
+    const LOOKS: usize = 20;
+    const A_LOOK: std::time::Duration = std::time::Duration::from_millis(1);
+    for look in 1.. {
+        if nix::sys::stat::stat(c"/proc/self/task")?.st_nlink == 3 {
+            return Ok(true);
+        }
+        if look == LOOKS {
+            break;
+        }
+        std::thread::sleep(A_LOOK);
+    }
+    Ok(false)
 }
 
 /// Ends the process at once, without exit handlers or flushing.

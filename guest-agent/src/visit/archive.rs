@@ -6,10 +6,13 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
 use nix::fcntl::readlinkat;
+use nix::sys::stat::FileStat;
 use tar::{EntryType, Header};
 
 use super::VisitError;
 use super::entry::Entry;
+use crate::launch::plan::UsernsPlan;
+use crate::sys::idmap::IdMap;
 use crate::sys::{fs, xattr};
 
 const BLOCK: usize = 512;
@@ -23,12 +26,17 @@ const MOST_LINKED: usize = 1 << 20;
 /// Attributes of one entry; our own reader takes as much.
 const MOST_XATTR_BYTES: usize = 512 << 10;
 
+/// Whom the kernel shows in a user namespace for those who are not in it.
+const NOBODY: u32 = 65534;
+
 /// A tar under way.
 #[derive(Debug)]
 pub struct Packer<W> {
     out: W,
     /// First names of files that have several, by device and inode.
     linked: HashMap<(u64, u64), Vec<u8>>,
+    /// Whose ids are those that are seen.
+    ids: Option<(IdMap, IdMap)>,
     buffer: Vec<u8>,
 }
 
@@ -38,8 +46,23 @@ impl<W: Write> Packer<W> {
         Self {
             out,
             linked: HashMap::new(),
+            ids: None,
             buffer: vec![0; PIECE],
         }
+    }
+
+    /// Says of owners who they are in the container with these ids.
+    pub(super) fn of_container(mut self, ids: Option<&UsernsPlan>) -> Self {
+        self.ids = ids.map(UsernsPlan::maps);
+        self
+    }
+
+    fn owner(&self, stat: &FileStat) -> (u32, u32) {
+        let Some((users, groups)) = &self.ids else {
+            return (stat.st_uid, stat.st_gid);
+        };
+        let id = |map: &IdMap, id| map.inside_of(id).unwrap_or(NOBODY);
+        (id(users, stat.st_uid), id(groups, stat.st_gid))
     }
 
     /// Adds one thing under the name `name`. Sockets, which mean nothing
@@ -49,8 +72,9 @@ impl<W: Write> Packer<W> {
         let mut records = Records::default();
         let mut header = Header::new_ustar();
         header.set_mode(stat.st_mode & 0o7777);
-        header.set_uid(stat.st_uid.into());
-        header.set_gid(stat.st_gid.into());
+        let (uid, gid) = self.owner(stat);
+        header.set_uid(uid.into());
+        header.set_gid(gid.into());
         header.set_size(0);
         time(&mut header, &mut records, stat.st_mtime, stat.st_mtime_nsec);
         let kind = match stat.st_mode & libc::S_IFMT {

@@ -70,7 +70,7 @@ pub fn read_path<W: Write>(
     let root = ContainerRoot::open(dir, Purpose::Read)?;
     let place = Place::find(root.fd(), path, follow)?;
     let place = place.ok_or_else(|| VisitError::NotFound(path.to_owned()))?;
-    let packer = Packer::new(begin(info(&place)));
+    let packer = Packer::new(begin(info(&place))).of_container(root.ids());
     let walk = Walk::new(root.fd(), ResolveFlag::empty());
     pack(packer, walk, place.path(), name.as_bytes())
 }
@@ -79,7 +79,7 @@ pub fn read_path<W: Write>(
 pub fn read_root<W: Write>(dir: &ContainerDir, out: W) -> Result<(), VisitError> {
     let root = ContainerRoot::open(dir, Purpose::Bare)?;
     let walk = Walk::new(root.fd(), ResolveFlag::RESOLVE_NO_XDEV);
-    pack(Packer::new(out), walk, b"", b"")
+    pack(Packer::new(out).of_container(root.ids()), walk, b"", b"")
 }
 
 /// Packs `start` and all below it, under the name `name`; empty leaves the
@@ -123,9 +123,15 @@ pub fn write(
     if !place.is_folder() {
         return Err(VisitError::NotAFolder(path.to_owned()));
     }
-    let limits = unpack::Limits::default();
-    unpack::insert(archive, compression, root.fd(), place.path(), &limits)?;
-    Ok(())
+    let insert = |ids| {
+        let limits = unpack::Limits::default();
+        unpack::insert(archive, compression, root.fd(), place.path(), &limits, ids)?;
+        Ok(())
+    };
+    match root.ids() {
+        Some(ids) => root::as_root_of(ids, || insert(Some(ids.maps()))),
+        None => insert(None),
+    }
 }
 
 #[cfg(test)]

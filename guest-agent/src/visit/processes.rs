@@ -30,8 +30,9 @@ pub fn processes(dir: &ContainerDir) -> Result<Vec<ProcessInfo>, VisitError> {
     // What was read is init's only if it had not ended by then.
     pidfd_signal(init.as_fd(), 0).map_err(|_| not_running())?;
     let mut pids = BTreeSet::from([pid]);
-    if let Some(hierarchy) = cgroup.hierarchies().first() {
-        members(&hierarchy.folder, &mut pids);
+    match cgroup.hierarchies().first() {
+        Some(hierarchy) => members(&hierarchy.folder, &mut pids),
+        None => neighbours(pid, &mut pids),
     }
     let clock = Clock::read();
     let mut left = MOST_COMMANDS;
@@ -52,6 +53,20 @@ fn members(folder: &Path, pids: &mut BTreeSet<i32>) {
             members(&inner, pids);
         }
     }
+}
+
+/// The processes in the same PID namespace.
+fn neighbours(pid: i32, pids: &mut BTreeSet<i32>) {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(own) = namespace(&pid.to_string()) else {
+        return;
+    };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return;
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let same = names.filter(|name| namespace(name).as_ref() == Some(&own));
+    pids.extend(same.filter_map(|name| name.parse::<i32>().ok()).take(MOST));
 }
 
 /// What the kernel counts in.

@@ -22,12 +22,13 @@ use isolazi_protocol::ContainerId;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, openat2};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid, setfsgid, setfsuid};
 
 use super::VisitError;
 use crate::container::ContainerDir;
-use crate::launch::plan::RootfsPlan;
+use crate::launch::plan::{RootfsPlan, UsernsPlan};
 use crate::rootfs::assemble::{Layers, assemble};
+use crate::sys::caps;
 use crate::sys::mount::clone_tree;
 use crate::sys::process::{pidfd_open, pidfd_signal};
 
@@ -51,6 +52,7 @@ pub enum Purpose {
 #[derive(Debug)]
 pub struct ContainerRoot {
     fd: OwnedFd,
+    ids: Option<UsernsPlan>,
     _held: Vec<File>,
 }
 
@@ -73,6 +75,12 @@ impl ContainerRoot {
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+
+    /// The container's ids, where files in the root are seen with those that they are
+    /// mapped to.
+    pub fn ids(&self) -> Option<&UsernsPlan> {
+        self.ids.as_ref()
+    }
 }
 
 /// The id as people see it.
@@ -92,14 +100,20 @@ fn try_open(dir: &ContainerDir, purpose: Purpose) -> Result<Option<ContainerRoot
         let Some(init) = first_process(dir, pid)? else {
             return Ok(None);
         };
+        let record = dir.record().map_err(failed("read the configuration of"))?;
+        let mut ids = record.userns.filter(|it| it.shifted);
         let fd = match join(init.as_fd(), purpose == Purpose::Bare) {
             // Mounts of a user namespace cannot be taken apart.
-            Err(Errno::EINVAL) if purpose == Purpose::Bare => read_only(dir)?,
+            Err(Errno::EINVAL) if purpose == Purpose::Bare => {
+                ids = None;
+                read_only(dir)?
+            }
             Err(Errno::ESRCH) => return Ok(None),
             other => other.map_err(|errno| failed("enter")(errno.into()))?,
         };
         return Ok(Some(ContainerRoot {
             fd,
+            ids,
             _held: Vec::new(),
         }));
     }
@@ -110,7 +124,11 @@ fn try_open(dir: &ContainerDir, purpose: Purpose) -> Result<Option<ContainerRoot
         Purpose::Write => writable(dir)?,
         Purpose::Read | Purpose::Bare => read_only(dir)?,
     };
-    Ok(Some(ContainerRoot { fd, _held: held }))
+    Ok(Some(ContainerRoot {
+        fd,
+        ids: None,
+        _held: held,
+    }))
 }
 
 /// The first process of a running container, for certain; `None` where it has
@@ -150,6 +168,24 @@ fn on_own_thread<T: Send>(body: impl FnOnce() -> Result<T, Errno> + Send) -> Res
         let thread = thread.map_err(|_| Errno::EAGAIN)?;
         thread.join().unwrap_or(Err(Errno::EIO))
     })
+}
+
+/// Runs what makes files as root of a container with these ids: where they are mapped,
+/// no others can own any. It keeps the powers of this process.
+pub(super) fn as_root_of<T: Send>(
+    ids: &UsernsPlan,
+    body: impl FnOnce() -> Result<T, VisitError> + Send,
+) -> Result<T, VisitError> {
+    let (user, group) = ids.root();
+    let done = on_own_thread(|| {
+        let all = caps::permitted()?;
+        setfsgid(Gid::from_raw(group));
+        // Takes what root may do with files out of the effective set.
+        setfsuid(Uid::from_raw(user));
+        caps::set_permitted(all)?;
+        Ok(body())
+    });
+    done.map_err(|errno| VisitError::io("write as root of", b"the container")(errno.into()))?
 }
 
 /// Keeps an ended container from starting, and others from changing it.

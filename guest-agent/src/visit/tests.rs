@@ -39,6 +39,7 @@ fn inserted(tar: &[u8], folder: &tempfile::TempDir, below: &str) -> Result<(), U
         root(folder),
         below.as_bytes(),
         &limits,
+        None,
     )
     .map(drop)
 }
@@ -212,6 +213,7 @@ fn nothing_is_written_to_the_kernels_own_files() {
             &host,
             below.as_bytes(),
             &limits,
+            None,
         );
         assert!(matches!(refused, Err(UnpackError::Entry { .. })), "{below}");
     }

@@ -14,6 +14,7 @@ mod run;
 mod security;
 mod settings;
 mod shell;
+mod userns;
 mod volumes;
 
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ pub use run::{ProcessArgs, RunArgs};
 pub use security::{SeccompCommand, SecurityArgs};
 pub use settings::{PullPolicy, SettingsArgs};
 pub use shell::{CompletionArgs, ManArgs, Shell};
+pub use userns::{UsernsArgs, UsernsMode};
 pub use volumes::{
     VolumeCommand, VolumeCreateArgs, VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
 };

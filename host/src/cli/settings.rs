@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{FixedLimitArgs, HealthArgs, LimitArgs, PrivilegeArgs, SecurityArgs};
+use super::{FixedLimitArgs, HealthArgs, LimitArgs, PrivilegeArgs, SecurityArgs, UsernsArgs};
 
 /// When to ask the registry for an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -100,4 +100,7 @@ pub struct SettingsArgs {
     /// How it is confined.
     #[command(flatten)]
     pub security: SecurityArgs,
+    /// Which users it has.
+    #[command(flatten)]
+    pub userns: UsernsArgs,
 }

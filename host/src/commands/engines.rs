@@ -10,7 +10,7 @@
 use anyhow::{Result, bail};
 use isolazi_protocol::{Digest, Isolation, LayerUsage, Reply, Request};
 
-use crate::commands::{Context, is_possible, places};
+use crate::commands::{Context, places};
 use crate::engine::Engine;
 use crate::image::{Image, ImageStore, Use};
 use crate::machine::qemu::Qemu;
@@ -28,9 +28,8 @@ pub(super) async fn present(context: &Context) -> Result<Vec<Engine>> {
 
 async fn other(context: &Context) -> Result<Option<Engine>> {
     if context.isolation() == Isolation::Vm {
-        let there =
-            is_possible(Isolation::Process) && context.paths.root().join("containers").is_dir();
-        return there
+        return context
+            .may_have_containers_here()
             .then(|| context.engine_in(Isolation::Process))
             .transpose();
     }

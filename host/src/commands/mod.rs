@@ -114,6 +114,12 @@ impl Context {
         self.config.isolation.unwrap_or(fallback)
     }
 
+    /// Whether this host itself has ever had containers. Where it has not, an ordinary
+    /// user's engine need not make a user namespace to say so, or fail to.
+    fn may_have_containers_here(&self) -> bool {
+        is_possible(Isolation::Process) && self.paths.root().join("containers").is_dir()
+    }
+
     /// The same, in another place.
     fn in_place(self, place: Option<Isolation>) -> Self {
         Self {
@@ -234,7 +240,8 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
 #[cfg(target_os = "linux")]
 async fn revive_after_boot(context: &Context) -> Result<()> {
     let now = SystemTime::now();
-    if context.place == Some(Isolation::Vm) || !revive::is_first_since_boot(context.paths.root()) {
+    let may_be_asked = context.place != Some(Isolation::Vm) && context.may_have_containers_here();
+    if !may_be_asked || !revive::is_first_since_boot(context.paths.root()) {
         return Ok(());
     }
     let engine = context.engine_in(Isolation::Process)?;

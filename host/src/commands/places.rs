@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use anyhow::{Context as _, Result, bail};
 use isolazi_protocol::{ContainerSummary, ErrorCode, Isolation, Reply, Request};
 
-use super::{Context, is_possible};
+use super::Context;
 use crate::engine::{Engine, EngineError};
 use crate::machine::known;
 use crate::machine::qemu::Qemu;
@@ -52,7 +52,7 @@ impl Context {
         let wanted = |place| self.place.is_none_or(|chosen| chosen == place);
         let request = Request::List { all, size };
         let mut found = Vec::new();
-        if wanted(Isolation::Process) && is_possible(Isolation::Process) {
+        if wanted(Isolation::Process) && self.may_have_containers_here() {
             let engine = self.engine_in(Isolation::Process)?;
             found.extend(here(
                 Isolation::Process,
@@ -95,7 +95,7 @@ impl Context {
         let Some(there) = fits(&self.known_in_machine()) else {
             return Ok(self.default_place());
         };
-        let here = match is_possible(Isolation::Process) {
+        let here = match self.may_have_containers_here() {
             true => fits(&list(&self.engine_in(Isolation::Process)?).await?),
             false => None,
         };
@@ -137,7 +137,7 @@ impl Context {
     pub(crate) async fn ensure_free(&self, name: &str, place: Isolation) -> Result<()> {
         let elsewhere = match place {
             Isolation::Process => self.known_in_machine(),
-            Isolation::Vm if is_possible(Isolation::Process) => {
+            Isolation::Vm if self.may_have_containers_here() => {
                 list(&self.engine_in(Isolation::Process)?).await?
             }
             Isolation::Vm => Vec::new(),

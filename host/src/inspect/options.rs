@@ -8,6 +8,8 @@ use isolazi_protocol::{
 };
 use serde_json::{Map, Value, json};
 
+use super::userns;
+
 use crate::image::health_described;
 
 /// Bytes that `/dev/shm` may hold where nobody says.
@@ -31,6 +33,7 @@ pub(super) fn describe(described: &mut Value, detail: &ContainerDetail) {
     extend(&mut described["HostConfig"], host_config(options));
     let privileges = privileges_described(&options.privileges);
     extend(&mut described["HostConfig"], privileges);
+    extend(&mut described["HostConfig"], userns::describe(detail));
     let limits = &detail.spec.resources.limits;
     extend(&mut described["HostConfig"], limits_described(limits));
     if let Some(mounts) = described["Mounts"].as_array_mut() {

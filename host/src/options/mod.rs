@@ -10,10 +10,11 @@ mod network;
 mod privileges;
 mod resources;
 mod security;
+mod userns;
 
 use std::path::Path;
 
-use isolazi_protocol::{ContainerOptions, DeviceError, Limit, UnknownLimit};
+use isolazi_protocol::{ContainerOptions, DeviceError, IdMappingError, Limit, UnknownLimit};
 
 use crate::cli::SettingsArgs;
 
@@ -93,6 +94,12 @@ pub enum OptionError {
         #[source]
         source: std::io::Error,
     },
+    /// No mapping of ids.
+    #[error(transparent)]
+    Mapping(#[from] IdMappingError),
+    /// Options that say different things about a container's users.
+    #[error("{0} and {1} contradict each other; leave one out")]
+    Users(&'static str, &'static str),
     /// Only one can be meant.
     #[error("two seccomp profiles, {0} and {1}; give one")]
     TwoProfiles(String, String),
@@ -144,6 +151,7 @@ pub fn resolve(args: &SettingsArgs) -> Result<ContainerOptions, OptionError> {
         sysctls: sysctls.collect::<Result<_, _>>()?,
         oom_score_adj: args.oom_score_adj,
         privileges: privileges::privileges(&args.privileges)?,
+        userns: userns::userns(&args.userns)?,
         // As with Docker, an empty one is none.
         cgroup_parent: args
             .fixed_limits

@@ -48,6 +48,11 @@ pub fn warning(text: &str) {
     progress(format!("isolazi: warning: {}", printable(text)));
 }
 
+/// Says what the user may want to know.
+pub fn note(text: &str) {
+    progress(format!("isolazi: note: {}", printable(text)));
+}
+
 /// JSON over several lines, with its control characters escaped.
 pub fn pretty(value: &serde_json::Value) -> String {
     format::escaped(&format!("{value:#}"))

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::bind::{self, Taken};
+use super::bind::{self, Source};
 use crate::launch::error::{At, LaunchError, Stage};
 use crate::launch::plan::{BindPlan, LaunchPlan, TmpfsPlan};
 use crate::launch::resolve::{Kind, Root};
@@ -15,7 +15,7 @@ use crate::sys::mount::{FsContext, MountFlags, attach};
 
 /// One of them.
 enum Asked<'a> {
-    Bind(&'a BindPlan, Option<Taken>),
+    Bind(&'a BindPlan, Option<Source>),
     Tmpfs(&'a TmpfsPlan),
 }
 
@@ -42,6 +42,11 @@ pub(super) fn prepare(plan: &LaunchPlan) -> Result<Mounts<'_>, LaunchError> {
     Ok(Mounts(in_order(plan, taken?)))
 }
 
+/// The same, where all of it has been taken.
+pub(super) fn prepared(plan: &LaunchPlan, taken: Vec<Source>) -> Mounts<'_> {
+    Mounts(in_order(plan, taken.into_iter().map(Some).collect()))
+}
+
 impl Mounts<'_> {
     /// Mounts them all.
     pub(super) fn mount(&self, root: &Root) -> Result<(), LaunchError> {
@@ -54,7 +59,7 @@ impl Mounts<'_> {
 }
 
 /// The shallowest first, and as they were given among equals.
-fn in_order(plan: &LaunchPlan, taken: Vec<Option<Taken>>) -> Vec<Asked<'_>> {
+fn in_order(plan: &LaunchPlan, taken: Vec<Option<Source>>) -> Vec<Asked<'_>> {
     let binds = plan.binds.iter().zip(taken);
     let binds = binds.map(|(bind, taken)| Asked::Bind(bind, taken));
     let tmpfs = plan.settings.tmpfs.iter().map(Asked::Tmpfs);

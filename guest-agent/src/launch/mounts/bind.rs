@@ -20,10 +20,19 @@ use crate::sys::mount::{MountFlags, Sharing, attach, clone_tree, restrict, share
 /// Devices reach a container as devices, not as part of a folder.
 const ALWAYS: MountFlags = MountFlags::NO_DEV_SUID;
 
-/// Shows `file` below `/etc`.
-pub(super) fn etc_file(root: &Root, file: &EtcFile, read_only: bool) -> Result<(), LaunchError> {
+/// Takes a file that is shown below `/etc`.
+pub(super) fn take_etc(file: &EtcFile, read_only: bool) -> Result<Source, LaunchError> {
+    copy_of(&file.source, true)
+        .and_then(|taken| restrict(taken.as_fd(), flags(read_only), true).map(|()| taken))
+        .at(Stage::Binds, || {
+            format!("take {} for a mount", file.source.display())
+        })
+}
+
+/// Shows it there.
+pub(super) fn etc_file(root: &Root, file: &EtcFile, taken: &Source) -> Result<(), LaunchError> {
     let target = Path::new("/etc").join(&file.name);
-    show(root, &file.source, &target, flags(read_only))
+    put(root, taken, &file.source, &target)
 }
 
 fn flags(read_only: bool) -> MountFlags {
@@ -35,20 +44,34 @@ fn flags(read_only: bool) -> MountFlags {
 
 /// A copy of what is to be mounted, attached nowhere.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(in crate::launch) struct Source {
     tree: OwnedFd,
     kind: Kind,
 }
 
+impl Source {
+    pub(super) fn new(tree: OwnedFd) -> Result<Self, Errno> {
+        let kind = match fstat(&tree)?.st_mode & libc::S_IFMT {
+            libc::S_IFDIR => Kind::Folder,
+            _ => Kind::File,
+        };
+        Ok(Self { tree, kind })
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.tree.as_fd()
+    }
+}
+
 /// Takes the source of one `-v`. One that is to be shared has to be taken while
 /// it still is, in the namespace of the caller.
-pub(super) fn take(request: &BindPlan) -> Result<Taken, LaunchError> {
+pub(super) fn take(request: &BindPlan) -> Result<Source, LaunchError> {
     copy_as_asked(request).at(Stage::Binds, || {
         format!("take {} for a mount", request.source.display())
     })
 }
 
-fn copy_as_asked(request: &BindPlan) -> Result<Taken, Errno> {
+fn copy_as_asked(request: &BindPlan) -> Result<Source, Errno> {
     let recursive = request.recursion != BindRecursion::Disabled;
     let taken = copy_of(&request.source, recursive)?;
     let tree = taken.tree.as_fd();
@@ -68,20 +91,11 @@ fn copy_as_asked(request: &BindPlan) -> Result<Taken, Errno> {
 }
 
 /// Mounts what was taken for one `-v`.
-pub(super) fn user(root: &Root, request: &BindPlan, taken: &Taken) -> Result<(), LaunchError> {
+pub(super) fn user(root: &Root, request: &BindPlan, taken: &Source) -> Result<(), LaunchError> {
     put(root, taken, &request.source, &request.target)
 }
 
-fn show(root: &Root, source: &Path, target: &Path, flags: MountFlags) -> Result<(), LaunchError> {
-    let taken = copy_of(source, true)
-        .and_then(|taken| restrict(taken.tree.as_fd(), flags, true).map(|()| taken))
-        .at(Stage::Binds, || {
-            format!("take {} for a mount", source.display())
-        })?;
-    put(root, &taken, source, target)
-}
-
-fn put(root: &Root, taken: &Taken, source: &Path, target: &Path) -> Result<(), LaunchError> {
+fn put(root: &Root, taken: &Source, source: &Path, target: &Path) -> Result<(), LaunchError> {
     let place = place_for(root, target, taken.kind)?;
     attach(taken.tree.as_fd(), place.as_fd()).at(Stage::Binds, || {
         format!("mount {} at {}", source.display(), target.display())
@@ -103,14 +117,9 @@ pub(super) fn place_for(root: &Root, target: &Path, kind: Kind) -> Result<OwnedF
 }
 
 /// A copy of the mount at `source`, attached nowhere.
-fn copy_of(source: &Path, recursive: bool) -> Result<Taken, Errno> {
+fn copy_of(source: &Path, recursive: bool) -> Result<Source, Errno> {
     let path = CString::new(source.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    let tree = clone_tree(AT_FDCWD, &path, recursive)?;
-    let kind = match fstat(&tree)?.st_mode & libc::S_IFMT {
-        libc::S_IFDIR => Kind::Folder,
-        _ => Kind::File,
-    };
-    Ok(Taken { tree, kind })
+    Source::new(clone_tree(AT_FDCWD, &path, recursive)?)
 }
 
 fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {

@@ -13,6 +13,7 @@ use nix::unistd::symlinkat;
 
 use crate::launch::error::{At, LaunchError, Stage};
 use crate::launch::resolve::{Root, create_file, open_plain};
+use crate::sys::idmap::IdMap;
 use crate::sys::mount::{FsContext, MountFlags, attach, clone_tree};
 use crate::sys::tty::{Pty, open_slave};
 
@@ -191,6 +192,11 @@ pub(super) fn mount_below(dev: &OwnedFd, shm_size: Option<u64>) -> Result<DevPts
     Ok(DevPts(pts))
 }
 
+/// Whether the user namespace has the group `tty`, number 5 everywhere.
+fn has_terminal_group() -> bool {
+    IdMap::of_groups().is_ok_and(|groups| groups.contains(5))
+}
+
 fn mount_one(dev: &OwnedFd, below: &Below, size: Option<u64>) -> Result<OwnedFd, LaunchError> {
     let name = below.name.to_string_lossy();
     let mount = || {
@@ -198,7 +204,10 @@ fn mount_one(dev: &OwnedFd, below: &Below, size: Option<u64>) -> Result<OwnedFd,
         let place = open_plain(dev.as_fd(), Path::new(&*name), OFlag::O_DIRECTORY)?;
         let context = FsContext::open(below.kind)?;
         for (key, value) in below.options {
-            context.set(key, value)?;
+            // Without that group terminals keep the one of whoever opens them.
+            if *key != c"gid" || has_terminal_group() {
+                context.set(key, value)?;
+            }
         }
         if let Some(size) = size {
             let size = CString::new(size.to_string()).map_err(|_| Errno::EINVAL)?;

@@ -20,6 +20,7 @@ mod bind;
 mod dev;
 mod device;
 mod mask;
+mod outside;
 mod overlay;
 mod pivot;
 mod system;
@@ -37,6 +38,7 @@ use crate::sys::caps;
 use crate::sys::mount::{self, MountFlags, restrict};
 
 pub(super) use dev::{DevPts, open_console_of};
+pub(super) use outside::{Taken, take};
 
 /// What the later stages need of the file systems made here.
 pub(super) struct Mounted {
@@ -50,16 +52,12 @@ pub(super) struct Mounted {
 pub(super) fn build(
     plan: &LaunchPlan,
     cgroup: &Cgroup,
+    taken: Option<Taken>,
     reporter: &Reporter,
 ) -> Result<(Root, Mounted), LaunchError> {
-    let asked = asked::prepare(plan)?;
-    mount::make_all_private().at(Stage::Root, || "make the mounts private")?;
     let settings = &plan.settings;
     let writable = settings.privileged;
-    let with_devices = settings.kept().contains(caps::MKNOD);
-    let root = overlay::mount(&plan.rootfs, with_devices)?;
-    // While there is nothing but the image to be copied.
-    volume::fill(&root, &plan.settings.fills)?;
+    let (root, etc, asked) = begin(plan, taken)?;
     let proc = system::mount_proc(&root)?;
     // The parameters of a network are those of whoever made it.
     if matches!(plan.network, NetworkPlan::Alone | NetworkPlan::Bridge(_)) {
@@ -73,8 +71,8 @@ pub(super) fn build(
     let terminals = dev::mount_below(&dev, plan.settings.shm_size)?;
     system::mount_sys(&root, writable)?;
     system::mount_cgroup(&root, cgroup, writable, reporter)?;
-    for file in &plan.etc {
-        bind::etc_file(&root, file, plan.settings.read_only)?;
+    for (file, source) in plan.etc.iter().zip(&etc) {
+        bind::etc_file(&root, file, source)?;
     }
     device::show(&root, &dev, &settings.devices)?;
     asked.mount(&root)?;
@@ -85,6 +83,29 @@ pub(super) fn build(
         protect(&root, Path::new(&plan.process.cwd))?;
     }
     Ok((root, Mounted { terminals, dev }))
+}
+
+/// The root, with nothing mounted in it, and what is taken of the machine.
+fn begin(
+    plan: &LaunchPlan,
+    taken: Option<Taken>,
+) -> Result<(Root, Vec<bind::Source>, asked::Mounts<'_>), LaunchError> {
+    let private = || mount::make_all_private().at(Stage::Root, || "make the mounts private");
+    if let Some(taken) = taken {
+        private()?;
+        let root = overlay::put(taken.root)?;
+        return Ok((root, taken.etc, asked::prepared(plan, taken.binds)));
+    }
+    let asked = asked::prepare(plan)?;
+    private()?;
+    let settings = &plan.settings;
+    let with_devices = settings.kept().contains(caps::MKNOD);
+    let root = overlay::mount(&plan.rootfs, with_devices)?;
+    // While there is nothing but the image to be copied.
+    volume::fill(&root, &settings.fills)?;
+    let etc = plan.etc.iter();
+    let etc = etc.map(|file| bind::take_etc(file, settings.read_only));
+    Ok((root, etc.collect::<Result<_, _>>()?, asked))
 }
 
 /// Makes the root read-only; what is mounted in it stays as it is. The working

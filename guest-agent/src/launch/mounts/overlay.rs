@@ -9,9 +9,10 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, openat2};
 use nix::mount::MsFlags;
 
-use crate::launch::error::{LaunchError, Stage};
+use crate::launch::error::{At, LaunchError, Stage};
 use crate::launch::plan::RootfsPlan;
 use crate::launch::resolve::Root;
+use crate::sys::idmap::is_nested;
 use crate::sys::mount::{FsContext, MountFlags, attach};
 
 /// Without an index and redirects the upper folder stays an ordinary tree of
@@ -21,6 +22,10 @@ const OPTIONS: [(&CStr, &CStr); 3] = [
     (c"metacopy", c"off"),
     (c"redirect_dir", c"nofollow"),
 ];
+
+/// Its own attributes are `user.overlay.`, as nobody else may have `trusted.` ones
+/// in a user namespace.
+const USER_XATTRS: &CStr = c"userxattr";
 
 /// Mounts the overlay at the plan's mount point. Device files in it can be
 /// opened only `with_devices`.
@@ -44,6 +49,14 @@ pub(super) fn mount(plan: &RootfsPlan, with_devices: bool) -> Result<Root, Launc
             refused.why
         ),
     })
+}
+
+/// Puts a root that was mounted elsewhere over the root of the calling process.
+pub(super) fn put(mounted: OwnedFd) -> Result<Root, LaunchError> {
+    Root::own()
+        .and_then(|machines| attach(mounted.as_fd(), machines.as_fd()))
+        .at(Stage::Root, || "attach the container's root")?;
+    Ok(Root::new(mounted))
 }
 
 /// A refusal, and what overlayfs said of it.
@@ -89,7 +102,11 @@ fn configure(overlay: &FsContext, plan: &RootfsPlan) -> Result<(), Errno> {
     overlay.set(c"workdir", &c_path(&plan.work)?)?;
     OPTIONS
         .iter()
-        .try_for_each(|(key, value)| overlay.set(key, value))
+        .try_for_each(|(key, value)| overlay.set(key, value))?;
+    match is_nested() {
+        true => overlay.flag(USER_XATTRS),
+        false => Ok(()),
+    }
 }
 
 /// mount(2), whose options must fit a page: folders are named by their
@@ -107,10 +124,11 @@ fn mount_in_one_line(plan: &RootfsPlan, with_devices: bool) -> Result<OwnedFd, E
     let (upper, work) = (open_folder(&plan.upper)?, open_folder(&plan.work)?);
     let lower: Vec<String> = layers.iter().map(by_descriptor).collect();
     let options = format!(
-        "lowerdir={},upperdir={},workdir={},index=off,metacopy=off,redirect_dir=nofollow",
+        "lowerdir={},upperdir={},workdir={},index=off,metacopy=off,redirect_dir=nofollow{}",
         lower.join(":"),
         by_descriptor(&upper),
-        by_descriptor(&work)
+        by_descriptor(&work),
+        if is_nested() { ",userxattr" } else { "" }
     );
     nix::mount::mount(
         Some("overlay"),

@@ -14,14 +14,15 @@ use crate::cgroup::{Cgroup, Hierarchy};
 use crate::launch::error::{At, LaunchError, Stage, to_errno};
 use crate::launch::report::Reporter;
 use crate::launch::resolve::{Root, open_plain};
+use crate::sys::idmap::IdMap;
 use crate::sys::mount::{FsContext, MountFlags, attach, clone_tree, restrict};
 
 /// What makes the default capabilities enough: low ports and `ping` without
 /// `CAP_NET_RAW`.
-const SYSCTLS: [(&CStr, &str); 2] = [
-    (c"sys/net/ipv4/ip_unprivileged_port_start", "0"),
-    (c"sys/net/ipv4/ping_group_range", "0 2147483647"),
-];
+const LOW_PORTS: (&CStr, &str) = (c"sys/net/ipv4/ip_unprivileged_port_start", "0");
+const PING: &CStr = c"sys/net/ipv4/ping_group_range";
+/// The last group that may send pings, where there are so many.
+const LAST_PINGER: u32 = i32::MAX.cast_unsigned();
 
 /// Mounts `/proc`, and returns it.
 pub(super) fn mount_proc(root: &Root) -> Result<OwnedFd, LaunchError> {
@@ -59,7 +60,9 @@ fn mount_over(
 /// mount of procfs that nobody else has touched, so what is written below it
 /// is what it seems to be.
 pub(super) fn set_sysctls(proc: &OwnedFd, reporter: &Reporter) {
-    for (name, value) in SYSCTLS {
+    let groups = IdMap::of_groups().unwrap_or_default();
+    let last = groups.last_from_zero().unwrap_or(0).min(LAST_PINGER);
+    for (name, value) in [LOW_PORTS, (PING, &format!("0 {last}"))] {
         if let Err(errno) = set_sysctl(proc, name, value) {
             let name = name.to_string_lossy();
             let text = format!("cannot set /proc/{name}: {}", errno.desc());

@@ -124,15 +124,6 @@ impl Batch {
         }
     }
 
-    /// Removes the table and all that is in it.
-    pub(super) fn remove_table(&mut self, family: Family) {
-        let request = self.0.request();
-        request
-            .op_deltable_do(&header(family))
-            .encode()
-            .push_name(TABLE);
-    }
-
     /// Has the kernel make the change.
     pub(super) fn commit(mut self) -> io::Result<()> {
         self.0.request().op_batch_end_do(&bounds());

@@ -71,16 +71,6 @@ pub(super) fn dismiss(station: Station<'_>) -> io::Result<()> {
     batch.commit_if_there()
 }
 
-/// Removes the tables.
-pub(super) fn remove() -> io::Result<()> {
-    for family in [Family::Ip, Family::Bridge] {
-        let mut batch = Batch::new();
-        batch.remove_table(family);
-        batch.commit_if_there()?;
-    }
-    Ok(())
-}
-
 impl Batch {
     /// Makes a family's table, sets, chains and rules.
     fn lay_out(&mut self, family: Family) {

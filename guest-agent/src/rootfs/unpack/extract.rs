@@ -13,9 +13,11 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat, getegid, geteuid, linkat, symlinkat};
 
 use crate::sys::fs;
+use crate::sys::idmap::{IdMap, is_nested};
 
 use super::archive::{Archive, FileData, Kind, Member};
 use super::name::{Meaning, NameError, Place};
+use super::owner::Owners;
 use super::sparse::SparseMap;
 use super::stream::Pieces;
 use super::tree::{Folder, Manner, Tree};
@@ -42,16 +44,24 @@ struct Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    fn new(member: &'a Member) -> Result<Self, UnpackError> {
+    fn new(member: &'a Member, owners: &Owners) -> Result<Self, UnpackError> {
         let impossible = |what| UnpackError::Value {
             name: member.name.as_slice().into(),
             what,
         };
-        // The last number means "leave it" to chown(2).
-        let id = |id| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+        let unknown = |what, id: u64, file| match Owners::is_possible(id) {
+            true => UnpackError::Owner {
+                name: member.name.as_slice().into(),
+                what,
+                id,
+                file,
+            },
+            false => impossible(what),
+        };
+        let (uid, gid) = (owners.user(member.uid), owners.group(member.gid));
         Ok(Self {
-            uid: Uid::from_raw(id(member.uid).ok_or_else(|| impossible("owner"))?),
-            gid: Gid::from_raw(id(member.gid).ok_or_else(|| impossible("group"))?),
+            uid: uid.ok_or_else(|| unknown("user", member.uid, "/etc/subuid"))?,
+            gid: gid.ok_or_else(|| unknown("group", member.gid, "/etc/subgid"))?,
             mode: Mode::from_bits_truncate(member.mode),
             mtime: member.mtime,
             xattrs: xattrs(member).ok_or_else(|| impossible("attribute name"))?,
@@ -80,6 +90,7 @@ pub(super) struct Extractor<'a, P> {
     /// Goes before every name.
     below: Vec<u8>,
     limits: Limits,
+    owners: Owners,
     /// Owner and group that new files have anyway.
     default_owner: (Uid, Gid),
     counts: Counts,
@@ -94,6 +105,7 @@ impl<'a, P: Pieces> Extractor<'a, P> {
             manner,
             below: Vec::new(),
             limits,
+            owners: Owners::here(),
             default_owner: (geteuid(), getegid()),
             counts: Counts::default(),
         }
@@ -103,6 +115,14 @@ impl<'a, P: Pieces> Extractor<'a, P> {
     pub(super) fn below(mut self, below: &[u8]) -> Self {
         self.tree.set_below(below);
         self.below = below.to_vec();
+        self
+    }
+
+    /// Takes the archive's owners for those of a container with these ids.
+    pub(super) fn owned_by(mut self, ids: Option<(IdMap, IdMap)>) -> Self {
+        if let Some(ids) = ids {
+            self.owners = Owners::mapped(ids);
+        }
         self
     }
 
@@ -165,7 +185,7 @@ impl<'a, P: Pieces> Extractor<'a, P> {
     }
 
     fn root_entry(&mut self, member: &Member) -> Result<(), UnpackError> {
-        let metadata = Metadata::new(member)?;
+        let metadata = Metadata::new(member, &self.owners)?;
         self.tree
             .leave()
             .and_then(|()| finish_open(self.root, &metadata, true))
@@ -174,7 +194,7 @@ impl<'a, P: Pieces> Extractor<'a, P> {
     }
 
     fn content(&mut self, place: &Place, member: &Member) -> Result<(), UnpackError> {
-        let metadata = Metadata::new(member)?;
+        let metadata = Metadata::new(member, &self.owners)?;
         let failed = |action| move |error| UnpackError::at(place.path(), action, error);
         let folder = self.tree.folder(place.parent());
         let folder = folder.map_err(failed("open the folder of"))?;
@@ -213,11 +233,18 @@ impl<'a, P: Pieces> Extractor<'a, P> {
                     name: name.into(),
                     what: "device number",
                 })?;
-                folder
-                    .replace(name, |dir| {
-                        Ok(mknodat(dir, name, kind, Mode::empty(), device)?)
-                    })
-                    .and_then(|()| finish_at(folder, name, &metadata, Some(metadata.mode)))
+                let made = folder.replace(name, |dir| {
+                    Ok(mknodat(dir, name, kind, Mode::empty(), device)?)
+                });
+                match made {
+                    // Nor could it be opened: containers get their devices otherwise.
+                    Err(error) if is_refused(&error) && kind != SFlag::S_IFIFO && is_nested() => {
+                        return Ok(());
+                    }
+                    made => {
+                        made.and_then(|()| finish_at(folder, name, &metadata, Some(metadata.mode)))
+                    }
+                }
             }
         };
         self.counts.ignored_xattrs += done.map_err(failed("make"))?;
@@ -285,6 +312,10 @@ fn fill_sparse<P: Pieces>(
         }
     }
     file.set_len(map.size).map_err(failed)
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
 }
 
 /// Kind and number of a node that is neither file, folder nor link.

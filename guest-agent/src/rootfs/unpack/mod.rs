@@ -19,6 +19,7 @@ mod archive;
 mod extract;
 mod header;
 mod name;
+mod owner;
 mod pax;
 mod pipe;
 mod plain;
@@ -37,6 +38,7 @@ use isolazi_protocol::{Compression, Digest, ErrorCode};
 
 pub use name::{NameError, ShownName};
 
+use crate::sys::idmap::{IdMap, is_nested};
 use extract::Extractor;
 use plain::Plain;
 use tree::Manner;
@@ -75,13 +77,22 @@ impl Default for Limits {
 }
 
 /// Which of overlayfs's extended attributes mark opaque folders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverlayXattrs {
     /// `trusted.overlay.`: overlayfs's default, for a privileged mount.
-    #[default]
     Trusted,
     /// `user.overlay.`: what a mount with `userxattr` reads.
     User,
+}
+
+impl Default for OverlayXattrs {
+    /// As overlays are mounted where this process is.
+    fn default() -> Self {
+        match is_nested() {
+            true => Self::User,
+            false => Self::Trusted,
+        }
+    }
 }
 
 impl OverlayXattrs {
@@ -175,6 +186,20 @@ pub enum UnpackError {
         /// Which of its values.
         what: &'static str,
     },
+    /// An entry belongs to somebody whom a user namespace does not have.
+    #[error(
+        "the archive's entry '{name}' belongs to {what} {id}, who is not in the user namespace; have more ids mapped ({file}, or --uid-map and --gid-map), or use sudo, or --vm"
+    )]
+    Owner {
+        /// The entry.
+        name: ShownName,
+        /// User or group.
+        what: &'static str,
+        /// Which one.
+        id: u64,
+        /// Where it would be given.
+        file: &'static str,
+    },
     /// No space left, or no quota.
     #[error("no space is left, at '{name}'; free some and try again")]
     StorageFull {
@@ -220,6 +245,7 @@ impl UnpackError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::StorageFull { .. } => ErrorCode::StorageFull,
+            Self::Owner { .. } => ErrorCode::Unsupported,
             Self::Entry { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 ErrorCode::Permission
             }
@@ -254,18 +280,21 @@ pub fn unpack(
 /// Unpacks an archive in the folder `below` of the root that `folder` is,
 /// which others may be using: the archive's names are ordinary ones, what is
 /// mounted is written to, and a folder is never exchanged for something else,
-/// or the reverse. `below` has no symbolic link in it.
+/// or the reverse. `below` has no symbolic link in it. The archive's owners are
+/// those of a container with these `ids`, if any.
 pub fn insert(
     reader: impl Read + Send,
     compression: Compression,
     folder: impl AsFd,
     below: &[u8],
     limits: &Limits,
+    ids: Option<(IdMap, IdMap)>,
 ) -> Result<Unpacked, UnpackError> {
     let plain = Plain::new(reader, compression, limits);
     let extracted = pipe::with_pieces(plain, |pieces| {
         Extractor::new(pieces, folder.as_fd(), *limits, Manner::Copy)
             .below(below)
+            .owned_by(ids)
             .run()
     })?;
     Ok(summary(extracted))

@@ -36,7 +36,10 @@ pub(super) async fn open(
     if follow {
         tokio::spawn(follow_journal(follower, sender.clone()));
     }
-    if wanted(Isolation::Process) && is_possible(Isolation::Process) {
+    // Where there has been none, somebody may want to see the first one come.
+    let may_come = is_possible(Isolation::Process) && !context.paths.machine().is_dir();
+    let here = context.may_have_containers_here() || follow && may_come;
+    if wanted(Isolation::Process) && here {
         let engine = context.engine_in(Isolation::Process)?;
         let mut conversation = engine.open(&request(since)).await?;
         past.extend(history(&mut conversation).await?);

@@ -32,7 +32,6 @@ pub(super) fn all() -> Vec<Case> {
             plain_http_is_for_the_loopback,
         ],
         NativeOnly: [
-            without_root_it_says_so,
             a_data_root_that_cannot_be_used,
         ],
     }
@@ -280,28 +279,6 @@ fn plain_http_is_for_the_loopback(world: &World) -> Result<()> {
         .timeout(Duration::from_secs(120))
         .output()?;
     output.fails_with(1, "192.0.2.1:5000")?;
-    Ok(())
-}
-
-fn without_root_it_says_so(world: &World) -> Result<()> {
-    let folder = world.temp()?;
-    let program = folder.path().join("isolazi");
-    fs::copy(&world.shared().program, &program)?;
-    isolazi_tests::command::tool(
-        "chmod",
-        ["-R".as_ref(), "a+rwX".as_ref(), folder.path().as_os_str()],
-    )?;
-    let data = folder.path().join("nobodys");
-    let output = isolazi_tests::Invocation::new(&program, world.patience(30))
-        .args(["run", "--rm", "hello"])
-        .env("ISOLAZI_HOME", &data)
-        .env("HOME", folder.path())
-        .through(
-            "setpriv",
-            &["--reuid=65534", "--regid=65534", "--clear-groups"],
-        )
-        .output()?;
-    output.fails_with(125, "root")?.stderr_has("--vm")?;
     Ok(())
 }
 

@@ -122,7 +122,10 @@ fn containers_are_run(user: &Newcomer) -> Result<()> {
         "box\n/tmp\n",
     )?;
     let score = "isolazi run --oom-score-adj 500 alpine cat /proc/self/oom_score_adj";
-    user.sees(score, "500\n")
+    user.sees(score, "500\n")?;
+    user.sees("isolazi run --rootless alpine whoami", "root\n")?;
+    let mapped = "isolazi run --rootless --uid-map 0:1000:1 --gid-map 0:1000:1 alpine id";
+    user.sees(mapped, "uid=0(root) gid=0(root)")
 }
 
 fn containers_are_managed(user: &Newcomer) -> Result<()> {

@@ -37,6 +37,7 @@ mod posture;
 mod privileges;
 mod quotas;
 mod registries;
+mod rootless;
 mod run;
 mod seccomp;
 mod security;
@@ -45,6 +46,7 @@ mod signals;
 mod stats;
 mod streams;
 mod terminal;
+mod userns;
 mod vm;
 mod volumes;
 
@@ -80,6 +82,8 @@ pub(crate) fn all() -> Vec<Case> {
         errors::all(),
         hostile::all(),
         vm::all(),
+        rootless::all(),
+        userns::all(),
         machine::all(),
         mission::all(),
         life::all(),
