@@ -16,6 +16,7 @@ pub mod command;
 pub mod fixture;
 pub mod handmade;
 pub mod host;
+pub mod ordinary;
 pub mod output;
 pub mod registry;
 pub mod stub;
