@@ -235,7 +235,11 @@ fn the_keeper_ends_with_the_last(world: &World) -> Result<()> {
     // And the next command does not miss it.
     let run = user.run(world, &[], "echo again");
     run.output()?.success()?.stdout_is("again\n")?;
-    Ok(())
+    // One whose data root is gone is of no more use.
+    fs::remove_dir_all(user.at().join(".isolazi"))?;
+    eventually(patience, "the next keeper ends", || {
+        Ok((user.keepers()? == 0).then_some(()))
+    })
 }
 
 fn limits_need_a_cgroup_of_the_users(world: &World) -> Result<()> {
