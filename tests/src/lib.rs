@@ -17,6 +17,7 @@ pub mod fixture;
 pub mod handmade;
 pub mod host;
 pub mod network;
+pub mod ordinary;
 pub mod output;
 pub mod registry;
 pub mod stub;

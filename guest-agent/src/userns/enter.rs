@@ -176,11 +176,12 @@ fn lock(root: &Path) -> io::Result<File> {
 }
 
 /// The lock, if nobody has it.
-pub(super) fn try_lock(root: &Path) -> Option<File> {
-    let lock = open_lock(root).ok()?;
+pub(super) fn try_lock(root: &Path) -> io::Result<Option<File>> {
+    let lock = open_lock(root)?;
     match lock.try_lock() {
-        Ok(()) => Some(lock),
-        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => None,
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The process that holds the namespaces while nobody else does.
 
-use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,7 @@ pub(super) fn run(mut words: impl Iterator<Item = std::ffi::OsString>) -> ExitCo
     let Some(own) = Identity::of("self") else {
         return ExitCode::FAILURE;
     };
+    let mut known = None;
     loop {
         while let Some(other) = own.somebody(&[getpid()]) {
             // Gone already, or to be waited for.
@@ -54,22 +55,23 @@ pub(super) fn run(mut words: impl Iterator<Item = std::ffi::OsString>) -> ExitCo
                 let _ = poll(&mut [ended], PollTimeout::NONE);
             }
         }
+        known = Record::read(&root).or(known);
         std::thread::sleep(GRACE);
-        if let Some(lock) = enter::try_lock(&root)
-            && own.somebody(&[getpid()]).is_none()
-        {
-            end(&root, lock);
+        let lock = match enter::try_lock(&root) {
+            // Somebody is entering, or just about to be here.
+            Ok(None) => continue,
+            Ok(lock) => lock,
+            // With the data root the way in is gone, too.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(_) => continue,
+        };
+        if own.somebody(&[getpid()]).is_none() {
+            known.iter().for_each(end_network);
+            // Whoever comes next makes new namespaces.
+            drop(lock);
             return ExitCode::SUCCESS;
         }
     }
-}
-
-/// Whoever comes next makes new namespaces.
-fn end(root: &Path, lock: File) {
-    if let Some(record) = Record::read(root) {
-        end_network(&record);
-    }
-    drop(lock);
 }
 
 /// Ends the connection to the host's network, if it still runs.

@@ -1,18 +1,15 @@
 //! Containers of an ordinary user, who has no rights on this machine.
-//!
-//! The user exists for the cases only: the program runs in a mount namespace of its own,
-//! in which /etc/passwd and the files of subordinate ids are ours.
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use isolazi_tests::command::{eventually, same};
+use isolazi_tests::ordinary::{FIRST, Ordinary, USER};
 use isolazi_tests::{Case, Invocation, World};
-use serde_json::Value;
 
 pub(super) fn all() -> Vec<Case> {
     super::cases! {
@@ -31,112 +28,6 @@ pub(super) fn all() -> Vec<Case> {
             pasta_and_slirp_connect_to_the_host,
             forbidden_namespaces_are_explained,
         ],
-    }
-}
-
-const USER: u32 = 64321;
-const FIRST: u32 = 700_000;
-
-/// Binds the user's own files over the machine's, and goes on as the user.
-const BECOME: &str = "for name in passwd subuid subgid; do \
-    mount --bind \"$0/etc/$name\" /etc/$name || exit 99; done; \
-    exec setpriv --reuid=64321 --regid=64321 --clear-groups \"$@\"";
-
-/// The user, and all that is the user's.
-struct Ordinary {
-    folder: tempfile::TempDir,
-    program: PathBuf,
-}
-
-impl Ordinary {
-    /// With 65536 subordinate ids.
-    fn new(world: &World) -> Result<Self> {
-        Self::with_ids(world, &format!("tester:{FIRST}:65536\n"))
-    }
-
-    fn with_ids(world: &World, ids: &str) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("isolazi-rootless-")
-            .tempdir()?;
-        let at = folder.path();
-        fs::set_permissions(at, fs::Permissions::from_mode(0o755))?;
-        let program = at.join("isolazi");
-        fs::copy(&world.shared().program, &program)?;
-        fs::create_dir(at.join("etc"))?;
-        let users = fs::read_to_string("/etc/passwd")?;
-        let line = format!("tester:x:{USER}:{USER}::{}:/bin/sh\n", at.display());
-        fs::write(at.join("etc/passwd"), users + &line)?;
-        fs::write(at.join("etc/subuid"), ids)?;
-        fs::write(at.join("etc/subgid"), ids)?;
-        fs::create_dir(at.join("shared"))?;
-        for place in [at.to_owned(), at.join("shared")] {
-            chown(place, Some(USER), Some(USER))?;
-        }
-        Ok(Self { folder, program })
-    }
-
-    fn at(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// `isolazi ARGS` as the user, with `before` run as root before that.
-    fn prepared(&self, before: &str, args: &[&str]) -> Invocation {
-        Invocation::new(&self.program, Duration::from_secs(60))
-            .args(args)
-            .env("HOME", self.at())
-            .env_remove("ISOLAZI_HOME")
-            .env_remove("ISOLAZI_VM")
-            .env_remove("XDG_RUNTIME_DIR")
-            .current_dir(self.at())
-            .through(
-                "unshare",
-                &[
-                    "--mount",
-                    "sh",
-                    "-c",
-                    &format!("{before}{BECOME}"),
-                    &self.at().to_string_lossy(),
-                ],
-            )
-    }
-
-    fn isolazi(&self, args: &[&str]) -> Invocation {
-        self.prepared("", args)
-    }
-
-    fn run(&self, world: &World, options: &[&str], script: &str) -> Invocation {
-        let image = world.busybox();
-        let mut args = vec!["run", "--rm"];
-        args.extend(options);
-        args.extend([image.as_str(), "sh", "-c", script]);
-        self.isolazi(&args)
-    }
-
-    fn keeper(&self) -> Result<Value> {
-        let text = fs::read(self.at().join(".isolazi/rootless/keeper.json"))?;
-        Ok(serde_json::from_slice(&text)?)
-    }
-
-    fn keeper_pid(&self) -> Result<i32> {
-        let pid = self.keeper()?["keeper"]["pid"].as_i64();
-        Ok(i32::try_from(pid.context("the keeper's pid")?)?)
-    }
-
-    /// Their keepers' command lines have the data root.
-    fn keepers(&self) -> Result<usize> {
-        let root = self.at().join(".isolazi");
-        let wanted: Vec<u8> = [
-            b"isolazi-keeper\0",
-            root.as_os_str().as_encoded_bytes(),
-            b"\0",
-        ]
-        .concat();
-        let mut count = 0;
-        for entry in fs::read_dir("/proc")? {
-            let command = fs::read(entry?.path().join("cmdline"));
-            count += usize::from(command.is_ok_and(|it| it == wanted));
-        }
-        Ok(count)
     }
 }
 
@@ -344,7 +235,11 @@ fn the_keeper_ends_with_the_last(world: &World) -> Result<()> {
     // And the next command does not miss it.
     let run = user.run(world, &[], "echo again");
     run.output()?.success()?.stdout_is("again\n")?;
-    Ok(())
+    // One whose data root is gone is of no more use.
+    fs::remove_dir_all(user.at().join(".isolazi"))?;
+    eventually(patience, "the next keeper ends", || {
+        Ok((user.keepers()? == 0).then_some(()))
+    })
 }
 
 fn limits_need_a_cgroup_of_the_users(world: &World) -> Result<()> {
