@@ -4,6 +4,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+use tar::Header;
+
 use super::*;
 
 /// A tar as it is dictated, sound or not.
