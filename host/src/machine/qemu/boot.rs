@@ -12,7 +12,7 @@ use isolazi_protocol::appliance::{DATA_TEMPLATE, INITRAMFS, VIRTIOFS_HELPER};
 use tokio::process::Child;
 
 use super::accel::Accelerator;
-use super::command::QemuConfig;
+use super::command::{Disk, QemuConfig};
 use super::console::Console;
 use super::handed::Handed;
 use super::hypervisor::Hypervisor;
@@ -179,7 +179,10 @@ fn configure(
         accelerator: hypervisor.accelerator,
         kernel: hypervisor.kernel()?,
         initrd: hypervisor.file(&layout.initrd())?,
-        disk: Handed::to_write(&layout.disk())?,
+        disk: Disk {
+            to_read: Handed::to_read(&layout.disk(), None)?,
+            to_write: Handed::to_write(&layout.disk())?,
+        },
         vsock,
         qmp: Handed::listening(&layout.helper_socket("qmp"))?,
         console: Handed::listening(&layout.helper_socket("console"))?,

@@ -18,13 +18,20 @@ pub(super) struct QemuConfig {
     pub(super) accelerator: Accelerator,
     pub(super) kernel: Handed,
     pub(super) initrd: Handed,
-    pub(super) disk: Handed,
+    pub(super) disk: Disk,
     pub(super) vsock: Device,
     /// It listens at these two.
     pub(super) qmp: Handed,
     pub(super) console: Handed,
     pub(super) cpus: usize,
     pub(super) memory_mib: u64,
+}
+
+/// The guest's disk, opened in both ways that QEMU asks for.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) to_read: Handed,
+    pub(super) to_write: Handed,
 }
 
 impl QemuConfig {
@@ -34,13 +41,9 @@ impl QemuConfig {
             Device::Kernel { device, .. } => device,
             Device::VhostUser { connection } => connection,
         };
-        let files = [self.kernel, self.initrd, self.disk];
-        let sockets = [vsock, self.qmp, self.console];
-        files
-            .into_iter()
-            .chain(sockets)
-            .map(OwnedFd::from)
-            .collect()
+        let disk = [self.disk.to_read, self.disk.to_write];
+        let others = [self.kernel, self.initrd, vsock, self.qmp, self.console];
+        disk.into_iter().chain(others).map(OwnedFd::from).collect()
     }
 }
 
@@ -93,8 +96,10 @@ pub(super) fn arguments(config: &QemuConfig) -> Vec<OsString> {
     line.words("-device virtio-serial-pci -device virtconsole,chardev=console");
     line.socket("qmp", &config.qmp, LISTENING);
     line.words("-mon chardev=qmp,mode=control");
-    // A set of one: for what is given this way, QEMU wants a set.
-    line.option("-add-fd", format!("fd={},set=1", config.disk.number()));
+    // Opened anew, the disk would take rights; of a set QEMU takes the one that fits.
+    for disk in [&config.disk.to_read, &config.disk.to_write] {
+        line.option("-add-fd", format!("fd={},set=1", disk.number()));
+    }
     line.words("-drive file=/dev/fdset/1,if=none,id=data,format=raw,discard=unmap,cache=writeback");
     line.words("-device virtio-blk-pci,drive=data");
     match &config.vsock {
@@ -152,7 +157,10 @@ mod tests {
             accelerator: Accelerator::Tcg,
             kernel: handed(),
             initrd: handed(),
-            disk: handed(),
+            disk: Disk {
+                to_read: handed(),
+                to_write: handed(),
+            },
             vsock: Device::VhostUser {
                 connection: handed(),
             },
@@ -208,7 +216,8 @@ mod tests {
         let told = [
             format!("-kernel {}", config.kernel.path().display()),
             format!("-initrd {}", config.initrd.path().display()),
-            format!("-add-fd fd={},set=1", config.disk.number()),
+            format!("-add-fd fd={},set=1", config.disk.to_read.number()),
+            format!("-add-fd fd={},set=1", config.disk.to_write.number()),
             format!("id=qmp,fd={},server=on", config.qmp.number()),
             format!("id=console,fd={},server=on", config.console.number()),
         ];
@@ -216,6 +225,6 @@ mod tests {
             assert!(line.contains(&told), "{told}: {line}");
         }
         assert!(!line.contains("path="), "{line}");
-        assert_eq!(config.into_descriptors().len(), 6);
+        assert_eq!(config.into_descriptors().len(), 7);
     }
 }

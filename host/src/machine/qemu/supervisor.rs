@@ -205,6 +205,10 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
             let _ = tokio::time::timeout(LAST_WORDS, heard).await;
         }
     }
+    // QEMU's own sockets, which it has not made and so cannot remove.
+    for name in ["qmp", "console"] {
+        let _ = std::fs::remove_file(layout.helper_socket(name));
+    }
     let _ = std::fs::remove_file(layout.record());
     let _ = std::fs::remove_file(&socket);
     supervisor.stopped.send_replace(true);
