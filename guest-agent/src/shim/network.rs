@@ -29,7 +29,7 @@ pub(super) enum Joined {
     Attached(Attachment),
     /// In one that is theirs with their user namespace, and will be attached when that
     /// is there.
-    Promised(Promise),
+    Promised(Box<Promise>),
     /// In one that was promised. Their next life has another.
     Kept(Attachment),
 }
@@ -42,10 +42,10 @@ impl Joined {
             NetworkPlan::Machine => Ok(Self::Machine),
             NetworkPlan::Container(id) => shared(dir, id).map(Self::Shared),
             NetworkPlan::Bridge(wanted) => {
-                let wanted = Wanted::new(wanted, dir).map_err(internal)?;
+                let wanted = Wanted::new(wanted, dir).map_err(|error| internal(&error))?;
                 match plan.settings.userns {
                     None => wanted.attach().await.map(Self::Attached),
-                    Some(_) => Ok(Self::Promised(wanted.promise()?)),
+                    Some(_) => Ok(Self::Promised(Box::new(wanted.promise()?))),
                 }
             }
         }
@@ -58,7 +58,7 @@ impl Joined {
             Self::Machine => NetworkNamespace::Own,
             Self::Shared(namespace) => NetworkNamespace::Shared(namespace.as_fd()),
             Self::Attached(attachment) => NetworkNamespace::Made(attachment.namespace()),
-            Self::Promised(promise) => NetworkNamespace::Connected(promise),
+            Self::Promised(promise) => NetworkNamespace::Connected(&**promise),
             // One that has ended cannot be joined.
             Self::Kept(_) => NetworkNamespace::New,
         }
@@ -120,7 +120,8 @@ impl Wanted {
 
     async fn attach(&self) -> Result<Attachment, WireError> {
         let attachment = net::attach(&self.network, &self.wish()).await?;
-        self.tell(attachment.state()).map_err(internal)?;
+        self.tell(attachment.state())
+            .map_err(|error| internal(&error))?;
         Ok(attachment)
     }
 
@@ -160,13 +161,13 @@ impl Promise {
 
 impl Connect for Promise {
     fn connect(&self, process: Pid) -> Result<(), String> {
-        let namespace = NetNamespace::of(process).map_err(|error| internal(error).message)?;
+        let namespace = NetNamespace::of(process).map_err(|error| internal(&error).message)?;
         let wish = self.wanted.wish();
         let ports = self.reserved.ports();
         let connection = net::connect_now(&self.wanted.network, &wish, ports, namespace)
             .map_err(|error| error.to_string())?;
         let told = self.wanted.tell(connection.state());
-        told.map_err(|error| internal(error).message)?;
+        told.map_err(|error| internal(&error).message)?;
         self.connection.replace(Some(connection));
         Ok(())
     }
@@ -186,19 +187,19 @@ fn shared(dir: &ContainerDir, id: &ContainerId) -> Result<File, WireError> {
     let peer = store
         .find(&id.to_string())
         .map_err(|_| refused("it is gone; remove this container, too"))?;
-    let state = peer.state().map_err(internal)?;
+    let state = peer.state().map_err(|error| internal(&error))?;
     let pid = state
         .pid()
         .ok_or_else(|| refused("it does not run; start it first"))?;
-    let namespace = File::open(format!("/proc/{pid}/ns/net")).map_err(internal)?;
+    let namespace = File::open(format!("/proc/{pid}/ns/net")).map_err(|error| internal(&error))?;
     // What was opened was its process's only if that has not ended by then.
-    match peer.state().map_err(internal)?.pid() == Some(pid) {
+    match peer.state().map_err(|error| internal(&error))?.pid() == Some(pid) {
         true => Ok(namespace),
         false => Err(refused("it has just ended; start it first")),
     }
 }
 
-fn internal(error: io::Error) -> WireError {
+fn internal(error: &io::Error) -> WireError {
     let message = format!("cannot prepare the container's network: {error}");
     WireError::new(ErrorCode::Internal, message)
 }
