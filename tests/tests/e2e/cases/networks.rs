@@ -1,6 +1,6 @@
 //! What a container is connected to.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -25,6 +25,9 @@ pub(super) fn all() -> Vec<Case> {
         ],
         NativeOnly: [
             the_machines_own_network_can_be_used,
+        ],
+        VmAlone: [
+            names_are_resolved_as_the_host_does,
         ],
         NativeAlone: [
             // An emulated processor takes too long for so many containers.
@@ -249,6 +252,70 @@ fn what_makes_no_sense_of_a_network_is_refused(world: &World) -> Result<()> {
         output.fails_with(125, text)?;
         ensure!(!container.is_listed()?, "{options:?} left a container");
     }
+    Ok(())
+}
+
+/// Answers every question about a name with 192.0.2.53, until asked for `end.example`
+/// (RFC 1035, section 4).
+fn resolve_everything(socket: &UdpSocket) -> std::io::Result<()> {
+    let mut buffer = [0; 512];
+    loop {
+        let (length, from) = socket.recv_from(&mut buffer)?;
+        let question = &buffer[..length];
+        if question.windows(4).any(|it| it == b"\x03end") {
+            return Ok(());
+        }
+        // The name ends with an empty label; type and class come after it.
+        let name = question[12..].iter().position(|&byte| byte == 0);
+        let end = 12 + name.unwrap_or_default() + 5;
+        let is_address = question[end - 3] == 1;
+        let mut answer = question[..end].to_vec();
+        answer[2..4].copy_from_slice(&[0x81, 0x80]);
+        answer[6..12].copy_from_slice(&[0, u8::from(is_address), 0, 0, 0, 0]);
+        if is_address {
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 53]);
+        }
+        socket.send_to(&answer, from)?;
+    }
+}
+
+fn names_are_resolved_as_the_host_does(world: &World) -> Result<()> {
+    let resolver = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 9), 53))?;
+    let resolving = std::thread::spawn(move || resolve_everything(&resolver));
+    let folder = world.temp()?;
+    let file = folder.path().join("resolv.conf");
+    std::fs::write(&file, "search example.org\nnameserver 127.0.0.9\n")?;
+    // A machine whose host has another resolver than this one.
+    let other = world.fresh(folder.path());
+    let bind = format!(
+        "mount --bind {} /etc/resolv.conf && exec \"$0\" \"$@\"",
+        file.display()
+    );
+    let script = "cat /etc/resolv.conf; nslookup db.example";
+    let run = other.run(["sh", "-c", script]).timeout(world.patience(60));
+    let ran = run
+        .through("unshare", &["--mount", "sh", "-c", &bind])
+        .output()?;
+    let stopped = other
+        .isolazi(["vm", "stop"])
+        .timeout(world.patience(60))
+        .output()?;
+    stopped.success()?;
+    let end = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    end.send_to(
+        b"\0\0\0\0\0\0\0\0\0\0\0\0\x03end\0\0\x01\0\x01",
+        "127.0.0.9:53",
+    )?;
+    resolving
+        .join()
+        .map_err(|_| anyhow::anyhow!("the resolver panicked"))??;
+    let said = ran.success()?.stdout_text();
+    ensure!(said.contains("search example.org"), "{said}");
+    ensure!(
+        !said.contains("127.0.0.9"),
+        "a resolver that it cannot reach: {said}"
+    );
+    ensure!(said.contains("192.0.2.53"), "{said}");
     Ok(())
 }
 

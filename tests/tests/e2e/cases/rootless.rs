@@ -387,7 +387,10 @@ fn pasta_and_slirp_connect_to_the_host(world: &World) -> Result<()> {
         let started = user
             .prepared(
                 &before,
-                &["run", "-d", "--name", "it", &image, "sleep", "1000"],
+                &[
+                    "run", "-d", "--name", "it", "-p", "18080:80", &image, "httpd", "-f", "-h",
+                    "/etc",
+                ],
             )
             .through("unshare", &["--net"])
             .output()?
@@ -397,14 +400,19 @@ fn pasta_and_slirp_connect_to_the_host(world: &World) -> Result<()> {
         let network = network.as_i64().context("the network's process")?;
         let command = fs::read_to_string(format!("/proc/{network}/cmdline"))?;
         ensure!(command.contains(process), "{command} instead of {process}");
-        // In there, where the engine and all that it makes are.
-        let keeper = user.keeper_pid()?.to_string();
-        let call = "timeout 5 busybox nc 198.51.100.7 80 | grep -m 1 hi";
-        let answer = Invocation::new("nsenter", Duration::from_secs(20))
-            .args(["-t", &keeper, "-U", "-n", "--preserve-credentials"])
-            .args(["sh", "-c", call])
-            .output()?;
-        answer.success()?.stdout_is("hi\n")?;
+        let call = "timeout 5 nc 198.51.100.7 80 | grep -m 1 hi";
+        let answer = user.isolazi(&["exec", "it", "sh", "-c", call]);
+        answer.output()?.success()?.stdout_is("hi\n")?;
+        if process == "pasta" {
+            // It looks for ports once a second.
+            let get = "timeout 5 busybox wget -q -O - http://127.0.0.1:18080/hostname";
+            eventually(Duration::from_secs(20), "the port is the host's", || {
+                let got = Invocation::new("nsenter", Duration::from_secs(20))
+                    .args(["-n", "-t", &network.to_string(), "sh", "-c", get])
+                    .output()?;
+                Ok(got.is_success().then_some(()))
+            })?;
+        }
         user.isolazi(&["rm", "-f", "it"]).output()?.success()?;
         eventually(Duration::from_secs(20), "it ends with the keeper", || {
             let gone = !Path::new(&format!("/proc/{network}")).exists();
