@@ -50,7 +50,7 @@ fn ps_prints_in_the_form_that_is_asked_for(world: &World) -> Result<()> {
         ("Command", "\"sleep 1000\""),
         ("State", "running"),
         ("Mounts", "/"),
-        ("Networks", "none"),
+        ("Networks", "bridge"),
         ("LocalVolumes", "0"),
         ("Isolation", if world.is_vm() { "vm" } else { "process" }),
     ] {
