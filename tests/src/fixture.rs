@@ -94,11 +94,6 @@ pub fn calls(folder: &Path) -> Result<PathBuf> {
     compile("calls", CALLS, folder)
 }
 
-/// A server on TCP and UDP port 7: see `fixtures/echo.rs`.
-pub fn echo(folder: &Path) -> Result<PathBuf> {
-    compile("echo", ECHO, folder)
-}
-
 /// A program that makes one system call a million times, for the benches.
 pub fn many_calls(folder: &Path) -> Result<PathBuf> {
     compile("many-calls", MANY_CALLS, folder)
@@ -150,6 +145,7 @@ fn key() -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(SCRIPT);
     hash.update(PROBE);
+    hash.update(ECHO);
     hash.update(fs::read("/etc/os-release").unwrap_or_default());
     let busybox = find("busybox").context("busybox is not installed")?;
     hash.update(fs::read(busybox)?);
@@ -170,6 +166,7 @@ fn make(folder: &Path) -> Result<()> {
     let storage = work.path().join("storage");
     fs::create_dir(&storage)?;
     let probe = compile("probe", PROBE, work.path())?;
+    let echo = compile("echo", ECHO, work.path())?;
     let registry = Registry::start(&storage, work.path())?;
     let script = work.path().join("make-images.sh");
     fs::write(&script, SCRIPT)?;
@@ -177,6 +174,7 @@ fn make(folder: &Path) -> Result<()> {
         .args([&script, work.path()])
         .env("REGISTRY", registry.address())
         .env("PROBE", &probe)
+        .env("ECHO", &echo)
         .output()?
         .success()
         .context("cannot make the test images")?;

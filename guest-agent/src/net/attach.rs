@@ -184,16 +184,19 @@ impl Attachment {
             endpoint,
             ..
         } = &self.connection;
-        let links = Links::open()?;
-        if let Some(link) = links.find(link).await? {
-            links.remove(link.index).await?;
-        }
-        nft::dismiss(Station {
+        // While the link is there nobody else can have the address, and rules that
+        // are theirs cannot be mistaken for these.
+        let dismissed = nft::dismiss(Station {
             link,
             mac: endpoint.mac,
             address: endpoint.address,
             ports: &state.ports,
-        })
+        });
+        let links = Links::open()?;
+        if let Some(link) = links.find(link).await? {
+            links.remove(link.index).await?;
+        }
+        dismissed
     }
 }
 

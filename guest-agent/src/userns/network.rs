@@ -47,8 +47,8 @@ fn run_pasta(program: &Path, root: &Path, holder: Pid) -> Result<Process, String
     let file = folder(root).join("pasta.pid");
     let ran = Command::new(program)
         .args(["--config-net", "--quiet", "--no-map-gw"])
-        // Nothing listens in here but published ports, which the host is to have, too.
-        .args(["-t", "auto", "-u", "auto", "-T", "none", "-U", "none"])
+        // What listens in here is nobody else's business.
+        .args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"])
         .arg("--pid")
         .arg(&file)
         .arg("--userns")

@@ -13,7 +13,7 @@ pub mod qemu;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::BoxFuture;
 use isolazi_protocol::{BindSource, ContainerId, Isolation, PortRequest, WireError};
 use tokio::io::AsyncWriteExt;
 
@@ -131,13 +131,7 @@ pub trait Machine: Send + Sync {
     fn publish<'a>(
         &'a self,
         ports: &'a [PortRequest],
-    ) -> BoxFuture<'a, Result<Publication, MachineError>> {
-        let publication = Publication {
-            ports: ports.to_vec(),
-            ..Publication::default()
-        };
-        std::future::ready(Ok(publication)).boxed()
-    }
+    ) -> BoxFuture<'a, Result<Publication, MachineError>>;
 
     /// What is beyond the networks of its containers.
     fn outside(&self) -> Outside {

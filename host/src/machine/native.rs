@@ -8,12 +8,12 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt};
 use isolazi_agent::server::{Engine, EngineConfig, serve};
 use isolazi_agent::userns::Rootless;
-use isolazi_protocol::{BindSource, ErrorCode, Isolation, WireError};
+use isolazi_protocol::{BindSource, ErrorCode, Isolation, PortRequest, WireError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 
 use crate::connection::Dialed;
-use crate::machine::{Machine, MachineError};
+use crate::machine::{Machine, MachineError, Publication};
 use crate::output;
 
 /// Carried between the two sides without waiting.
@@ -96,5 +96,23 @@ impl Machine for Native {
             WireError::new(ErrorCode::InvalidArgument, message).into()
         });
         std::future::ready(path.map(BindSource::Path)).boxed()
+    }
+
+    fn publish<'a>(
+        &'a self,
+        ports: &'a [PortRequest],
+    ) -> BoxFuture<'a, Result<Publication, MachineError>> {
+        let published = match (&self.0, ports) {
+            // They would be ports of the user's namespaces, where nobody comes.
+            (Place::Rootless(..), [_, ..]) => Err(MachineError::Failed(
+                "publishing ports on this host's kernel needs root: use sudo, or --vm, where it needs none"
+                    .to_owned(),
+            )),
+            _ => Ok(Publication {
+                ports: ports.to_vec(),
+                ..Publication::default()
+            }),
+        };
+        std::future::ready(published).boxed()
     }
 }

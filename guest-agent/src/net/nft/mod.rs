@@ -27,9 +27,23 @@ pub(super) struct Station<'a> {
     pub(super) ports: &'a [PublishedPort],
 }
 
+/// So often a change is tried that somebody else has got ahead of.
+const TRIES: usize = 5;
+
 /// Makes what is missing of the rules, and lets `station` into `network` under them.
 /// What an earlier owner of its address or its ports may have left is removed.
 pub(super) fn admit(network: &Network, station: Station<'_>) -> io::Result<()> {
+    let mut tries = 1;
+    loop {
+        match try_admit(network, station) {
+            // What was to be removed has just been.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => tries += 1,
+            done => return done,
+        }
+    }
+}
+
+fn try_admit(network: &Network, station: Station<'_>) -> io::Result<()> {
     let mut batch = Batch::new();
     batch.lay_out(Family::Ip);
     let bridge = ruleset::name(&network.bridge);

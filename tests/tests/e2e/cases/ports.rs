@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use isolazi_tests::command::{eventually, same};
 use isolazi_tests::network::Outside;
-use isolazi_tests::{Case, Container, World, fixture};
+use isolazi_tests::{Case, Container, World};
 use serde_json::json;
 
 use super::networks::address;
@@ -46,21 +46,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A container with the echo server on port 7 of both protocols.
 struct Echo<'a> {
     container: Container<'a>,
-    _folder: tempfile::TempDir,
 }
 
 impl<'a> Echo<'a> {
     fn start(world: &'a World, options: &[&str]) -> Result<Self> {
-        let folder = world.temp()?;
-        let program = fixture::echo(folder.path())?;
-        let volume = format!("{}:/echo:ro", program.display());
-        let options = [&["-v", &volume], options].concat();
-        let container = world.start(&options, &["/echo"])?;
+        let container = world.start(options, &["echo-server"])?;
         container.wait_log("ready")?;
-        Ok(Self {
-            container,
-            _folder: folder,
-        })
+        Ok(Self { container })
     }
 
     /// The port of the host's that `port` names for a port of the container's.
