@@ -240,8 +240,20 @@ impl ContainerDir {
     fn stored_state(&self) -> io::Result<ContainerState> {
         match self.read("state.json") {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ContainerState::Created),
+            Err(_) if self.state_is_lost() => Ok(ContainerState::Restarting {
+                code: KILLED,
+                restarts: 0,
+                finished_at: 0,
+            }),
             other => other,
         }
+    }
+
+    /// Whether the power went when the state's first change was not on disk: then
+    /// the file has its name already, and no content. So something was about to
+    /// run, and is gone.
+    fn state_is_lost(&self) -> bool {
+        fs::metadata(self.path.join("state.json")).is_ok_and(|it| it.len() == 0)
     }
 
     /// Records the end of a container whose shim was killed: its processes

@@ -678,6 +678,26 @@ mod tests {
     }
 
     #[test]
+    fn a_container_whose_state_a_power_cut_took_has_ended() {
+        let (_folder, store) = store();
+        let new = create(&store, None).unwrap();
+        fs::write(new.dir.path().join("state.json"), "").unwrap();
+        drop(new.lock);
+        let state = new.dir.state().unwrap();
+        assert!(matches!(
+            state,
+            ContainerState::Exited {
+                code: 137,
+                started_at: None,
+                ..
+            }
+        ));
+        assert_eq!(new.dir.state().unwrap(), state);
+        fs::write(new.dir.path().join("state.json"), "{").unwrap();
+        assert!(new.dir.state().is_err(), "that is something else");
+    }
+
+    #[test]
     fn a_container_that_lost_its_shim_is_reported_as_killed() {
         let (_folder, store) = store();
         let new = create(&store, None).unwrap();

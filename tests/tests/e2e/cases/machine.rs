@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -224,15 +223,10 @@ struct Monitor(BufReader<UnixStream>);
 
 impl Monitor {
     fn connect(world: &World) -> Result<Self> {
-        let root = world.root().display().to_string();
-        let (_, words) = process("qemu-system-x86_64", &root)?.context("no QEMU")?;
-        let after = words
-            .iter()
-            .position(|word| word == "-qmp")
-            .context("no -qmp")?;
-        let socket = words[after + 1].trim_start_matches("unix:");
-        let socket = PathBuf::from(socket.split(',').next().unwrap_or(socket));
-        let mut monitor = Self(BufReader::new(UnixStream::connect(socket)?));
+        let socket = world.root().join("machine/run/qmp.sock");
+        let connected = UnixStream::connect(&socket);
+        let connected = connected.with_context(|| socket.display().to_string())?;
+        let mut monitor = Self(BufReader::new(connected));
         monitor.0.read_line(&mut String::new())?;
         monitor.execute("qmp_capabilities")?;
         Ok(monitor)
