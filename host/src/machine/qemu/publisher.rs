@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use isolazi_protocol::{ContainerId, Event, Happening, ObjectKind, Reply, Request};
@@ -26,6 +26,8 @@ use crate::connection::{Conversation, ConversationError, Incoming};
 use crate::engine::EngineError;
 use crate::ports::{Dial, Held, PortError, Relays, hold};
 
+/// Clocks of host and guest are not further apart.
+const A_LITTLE: Duration = Duration::from_secs(5);
 /// Between two tries to follow the agent's events.
 const PAUSE: Duration = Duration::from_millis(500);
 /// So often, and so long apart, ports are tried that a command may hold which has
@@ -73,8 +75,11 @@ impl Publisher {
     }
 
     async fn follow_once(self: &Rc<Self>) -> Result<(), EngineError> {
+        // The guest's clock may be a little behind; to hear of something twice is fine.
+        let recently = SystemTime::now() - A_LITTLE;
+        let since = recently.duration_since(UNIX_EPOCH).unwrap_or_default();
         let request = Request::Events {
-            since: None,
+            since: Some(since.as_nanos() as u64),
             until: None,
             follow: true,
         };
