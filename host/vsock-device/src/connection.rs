@@ -68,6 +68,8 @@ pub(crate) struct Connection {
     told: u32,
     /// What the guest does no more.
     guest_ended: u32,
+    /// The client has been told that nothing more comes.
+    is_shut: bool,
 }
 
 impl Connection {
@@ -90,6 +92,7 @@ impl Connection {
             client_ended: false,
             told: 0,
             guest_ended: 0,
+            is_shut: false,
         }
     }
 
@@ -252,7 +255,9 @@ impl Connection {
         }
         match self.guest_ended {
             ends::BOTH => self.due.reset = true,
-            ends::SEND => {
+            // Once, as it is an event of the stream's each time, and an event ends here.
+            ends::SEND if !self.is_shut => {
+                self.is_shut = true;
                 // Fails only for a client that has gone, which is seen elsewhere.
                 let _ = self.stream.shutdown(Shutdown::Write);
             }
@@ -310,6 +315,29 @@ mod tests {
             gone: true,
             ..readable()
         }
+    }
+
+    #[test]
+    fn an_end_is_passed_on_once() {
+        use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+        let (mut connection, client) = established();
+        let epoll = Epoll::new(EpollCreateFlags::empty()).unwrap();
+        let edges = EpollFlags::EPOLLET | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP;
+        epoll
+            .add(&connection.stream, EpollEvent::new(edges, 0))
+            .unwrap();
+        connection.receive(&packet(op::SHUTDOWN, ends::SEND), &[]);
+        let mut events = [EpollEvent::empty()];
+        let mut count = 0;
+        while epoll.wait(&mut events, EpollTimeout::ZERO).unwrap() == 1 && count < 10 {
+            connection.stir(Readiness {
+                writable: true,
+                ..Readiness::default()
+            });
+            count += 1;
+        }
+        assert!(count < 10, "every look at it is an event");
+        drop(client);
     }
 
     #[test]
