@@ -18,6 +18,7 @@ mod header;
 mod muxer;
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -66,7 +67,11 @@ impl Sockets {
     /// A socket could not be made.
     pub fn listen(control: &Path, clients: &Path) -> Result<Self, Failure> {
         let bind = |path: &Path| {
-            UnixListener::bind(path).map_err(|source| Failure::Listen {
+            let bound = UnixListener::bind(path).and_then(|listener| {
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+                Ok(listener)
+            });
+            bound.map_err(|source| Failure::Listen {
                 path: path.display().to_string(),
                 source,
             })

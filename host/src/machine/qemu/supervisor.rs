@@ -24,6 +24,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
 use super::boot::{self, Booted, Processes};
+use super::handed;
 use super::layout::Layout;
 use super::process::Process;
 use super::publisher::Publisher;
@@ -158,6 +159,7 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
     let socket = layout.socket();
     let _ = std::fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket).map_err(MachineError::io("listen on", &socket))?;
+    handed::private(&socket).map_err(MachineError::io("protect", &socket))?;
     let supervisor = Rc::new(Supervisor {
         folder: paths.machine(),
         phase: watch::channel(Phase::Booting).0,

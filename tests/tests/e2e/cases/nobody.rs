@@ -114,6 +114,8 @@ fn nobody_owns_nothing_of_the_machines(world: &World) -> Result<()> {
             continue;
         };
         same(&path.display().to_string(), &found.uid(), &caller)?;
+        let is_open = found.file_type().is_socket() && found.mode() & 0o077 != 0;
+        ensure!(!is_open, "{} is open to others", path.display());
     }
     for private in [&folder, &folder.join("run")] {
         same("mode", &(fs::metadata(private)?.mode() & 0o7777), &0o700)?;
