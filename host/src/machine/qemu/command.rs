@@ -186,8 +186,8 @@ mod tests {
         assert_eq!(value_after("-name"), ["guest=/m,,x"]);
         assert_eq!(value_after("-m"), ["1024M"]);
         assert_eq!(value_after("-accel"), ["tcg,thread=multi"]);
-        assert!(value_after("-netdev").is_empty());
-        assert_eq!(value_after("-device").len(), 6);
+        assert_eq!(value_after("-netdev"), ["user,id=net,ipv6=off"]);
+        assert_eq!(value_after("-device").len(), 7);
         assert!(value_after("-sandbox")[0].contains("spawn=deny"));
     }
 
