@@ -153,7 +153,6 @@ impl ContainerDir {
         self.replace("config.json", record, durable)
     }
 
-    /// Keeps how the container is. Not worth a wait for the disk.
     /// What became of its network; nothing where it does not run.
     pub(crate) fn network(&self, state: &ContainerState) -> NetworkState {
         match state.is_active() {
@@ -167,10 +166,12 @@ impl ContainerDir {
         self.read("network.json").ok()
     }
 
+    /// Keeps what its network is.
     pub(crate) fn set_network(&self, network: &NetworkState) -> io::Result<()> {
         self.replace("network.json", network, false)
     }
 
+    /// Keeps how the container is. Not worth a wait for the disk.
     pub(crate) fn set_health(&self, health: &Health) -> io::Result<()> {
         self.replace("health.json", health, false)
     }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use isolazi_protocol::{Endpoint, MacAddress, NetworkState, PortRequest, PublishedPort};
 
 use super::error::NetError;
-use super::links::{INSIDE, LOOPBACK, Links};
+use super::links::{INSIDE, Links};
 use super::namespace::NetNamespace;
 use super::network::Network;
 use super::nft::{self, Station};
@@ -46,9 +46,8 @@ impl Wish<'_> {
 #[derive(Debug)]
 pub(crate) struct Connection {
     namespace: NetNamespace,
-    link: String,
-    state: NetworkState,
     endpoint: Endpoint,
+    ports: Vec<PublishedPort>,
 }
 
 /// A container's network. Dropped, it takes the relays of its ports along;
@@ -118,39 +117,34 @@ async fn connect(
         .map_err(NetError::kernel(format!(
             "configure {INSIDE} in the container"
         )))?;
-    let link = link_of(address);
+    let station = Station::new(&endpoint, ports);
     if !ports.is_empty()
         && let Some(port) = links
-            .find(&link)
+            .find(&station.link)
             .await
             .map_err(NetError::kernel("find the cable"))?
     {
         let reflecting = links.reflect(port.index).await;
-        reflecting.map_err(NetError::kernel(format!("set up the bridge's port {link}")))?;
+        reflecting.map_err(NetError::kernel(format!(
+            "set up the bridge's port {}",
+            station.link
+        )))?;
     }
-    let station = Station {
-        link: &link,
-        mac,
-        address,
-        ports,
-    };
-    nft::admit(network, station).map_err(NetError::kernel("set the firewall's rules"))?;
-    let state = NetworkState {
-        endpoint: Some(endpoint.clone()),
-        ports: ports.to_vec(),
-    };
+    nft::admit(network, &station).map_err(NetError::kernel("set the firewall's rules"))?;
     Ok(Connection {
         namespace,
-        link,
-        state,
         endpoint,
+        ports: ports.to_vec(),
     })
 }
 
 impl Connection {
     /// For whoever asks how the container is attached.
-    pub(crate) fn state(&self) -> &NetworkState {
-        &self.state
+    pub(crate) fn state(&self) -> NetworkState {
+        NetworkState {
+            endpoint: Some(self.endpoint.clone()),
+            ports: self.ports.clone(),
+        }
     }
 }
 
@@ -171,29 +165,19 @@ impl Attachment {
     }
 
     /// For whoever asks how the container is attached.
-    pub(crate) fn state(&self) -> &NetworkState {
+    pub(crate) fn state(&self) -> NetworkState {
         self.connection.state()
     }
 
     /// Takes the container off the network. What cannot be removed is in nobody's way:
     /// the cable goes with the namespace, and a rule with the next owner of the address.
     pub(crate) async fn detach(self) -> io::Result<()> {
-        let Connection {
-            link,
-            state,
-            endpoint,
-            ..
-        } = &self.connection;
+        let station = Station::new(&self.connection.endpoint, &self.connection.ports);
         // While the link is there nobody else can have the address, and rules that
         // are theirs cannot be mistaken for these.
-        let dismissed = nft::dismiss(Station {
-            link,
-            mac: endpoint.mac,
-            address: endpoint.address,
-            ports: &state.ports,
-        });
+        let dismissed = nft::dismiss(&station);
         let links = Links::open()?;
-        if let Some(link) = links.find(link).await? {
+        if let Some(link) = links.find(&station.link).await? {
             links.remove(link.index).await?;
         }
         dismissed
@@ -207,14 +191,8 @@ pub(crate) fn forget(state: &NetworkState) {
     let Some(endpoint) = &state.endpoint else {
         return;
     };
-    let address = endpoint.address;
-    if taken().is_ok_and(|taken| !taken.contains(&address)) {
-        let _ = nft::dismiss(Station {
-            link: &link_of(address),
-            mac: endpoint.mac,
-            address,
-            ports: &state.ports,
-        });
+    if taken().is_ok_and(|taken| !taken.contains(&endpoint.address)) {
+        let _ = nft::dismiss(&Station::new(endpoint, &state.ports));
     }
 }
 
@@ -355,7 +333,6 @@ impl Cable<'_> {
 
 async fn configure(namespace: &NetNamespace, endpoint: &Endpoint) -> io::Result<()> {
     let links = Links::within(namespace)?;
-    links.bring_up(LOOPBACK).await?;
     let eth0 = links.find(INSIDE).await?;
     let eth0 = eth0.ok_or(io::ErrorKind::NotFound)?.index;
     links

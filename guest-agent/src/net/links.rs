@@ -76,12 +76,7 @@ impl Links {
             // another one when the port goes.
             .address(mac.0.to_vec())
             .mcast_snooping(false);
-        self.handle
-            .link()
-            .add(bridge.build())
-            .execute()
-            .await
-            .map_err(to_io)
+        self.add(bridge.build()).await
     }
 
     /// Makes a cable: `name` here, up and in the bridge, and `eth0` in `inside`.
@@ -106,23 +101,13 @@ impl Links {
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .controller(bridge)
             .up();
-        self.handle
-            .link()
-            .add(cable.build())
-            .execute()
-            .await
-            .map_err(to_io)
+        self.add(cable.build()).await
     }
 
     /// Puts a link into a bridge.
     pub(super) async fn plug_in(&self, link: u32, bridge: u32) -> io::Result<()> {
         let change = LinkUnspec::new_with_index(link).controller(bridge).up();
-        self.handle
-            .link()
-            .set(change.build())
-            .execute()
-            .await
-            .map_err(to_io)
+        self.change(change.build()).await
     }
 
     /// Lets what comes from a bridge's port go back there: what a container sends to
@@ -135,12 +120,7 @@ impl Links {
 
     pub(crate) async fn bring_up(&self, link: u32) -> io::Result<()> {
         let change = LinkUnspec::new_with_index(link).up();
-        self.handle
-            .link()
-            .set(change.build())
-            .execute()
-            .await
-            .map_err(to_io)
+        self.change(change.build()).await
     }
 
     pub(super) async fn remove(&self, link: u32) -> io::Result<()> {
@@ -171,6 +151,16 @@ impl Links {
             .await
             .map_err(to_io)
     }
+
+    async fn add(&self, link: LinkMessage) -> io::Result<()> {
+        let request = self.handle.link().add(link);
+        request.execute().await.map_err(to_io)
+    }
+
+    async fn change(&self, link: LinkMessage) -> io::Result<()> {
+        let request = self.handle.link().set(link);
+        request.execute().await.map_err(to_io)
+    }
 }
 
 impl Drop for Links {
@@ -181,8 +171,6 @@ impl Drop for Links {
 
 /// Name of a container's end of its cable.
 pub(super) const INSIDE: &str = "eth0";
-/// Index of the loopback interface in every namespace.
-pub(super) const LOOPBACK: u32 = 1;
 
 fn is_bridge(link: &LinkMessage) -> bool {
     link.attributes.iter().any(|attribute| match attribute {

@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
+use isolazi_protocol::Endpoint;
 use nix::sched::{CloneFlags, unshare};
 
-use super::links::{LOOPBACK, Links};
 use super::nft::{self, Station};
 use super::*;
 
@@ -22,19 +22,20 @@ fn on_a_machine<T: Send>(test: impl AsyncFnOnce() -> T + Send) -> Option<T> {
             .build()
             .unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
-            Links::open().unwrap().bring_up(LOOPBACK).await.unwrap();
+            crate::sys::loopback::bring_up().unwrap();
             test().await
         })
     };
     Some(std::thread::scope(|scope| scope.spawn(run).join().unwrap()))
 }
 
-fn station(address: Ipv4Addr, link: &str) -> Station<'_> {
-    Station {
-        link,
-        mac: subnet::mac_of(address),
+fn endpoint(network: &Network, address: Ipv4Addr) -> Endpoint {
+    Endpoint {
+        network: network.name.clone(),
         address,
-        ports: &[],
+        prefix: network.subnet.prefix(),
+        gateway: network.gateway,
+        mac: subnet::mac_of(address),
     }
 }
 
@@ -42,12 +43,12 @@ fn station(address: Ipv4Addr, link: &str) -> Station<'_> {
 fn rules_are_made_again_and_again() {
     on_a_machine(async || {
         let network = Network::default_bridge();
-        let address = Ipv4Addr::new(172, 20, 0, 2);
-        let link = subnet::link_of(address);
+        let endpoint = endpoint(&network, Ipv4Addr::new(172, 20, 0, 2));
+        let station = Station::new(&endpoint, &[]);
         for _ in 0..3 {
-            nft::admit(&network, station(address, &link)).unwrap();
+            nft::admit(&network, &station).unwrap();
         }
-        nft::dismiss(station(address, &link)).unwrap();
-        nft::dismiss(station(address, &link)).unwrap();
+        nft::dismiss(&station).unwrap();
+        nft::dismiss(&station).unwrap();
     });
 }

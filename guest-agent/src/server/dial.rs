@@ -9,8 +9,10 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use isolazi_protocol::{ErrorCode, ExposedPort, PortProtocol, Reply, ServerMessage, Transport};
-use isolazi_protocol::{MAX_DATAGRAM, TransportError, WireError};
+use isolazi_protocol::{
+    ErrorCode, ExposedPort, MAX_DATAGRAM, PortProtocol, Reply, ServerMessage, Transport,
+    TransportError, WireError,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 

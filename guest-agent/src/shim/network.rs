@@ -2,7 +2,7 @@
 //! through all restarts, so that its address and its ports stay.
 
 use std::cell::RefCell;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 
@@ -24,7 +24,7 @@ pub(super) enum Joined {
     /// In the machine's.
     Machine,
     /// In another container's.
-    Shared(File),
+    Shared(NetNamespace),
     /// In one that is attached to a network.
     Attached(Attachment),
     /// In one that is theirs with their user namespace, and will be attached when that
@@ -120,7 +120,7 @@ impl Wanted {
 
     async fn attach(&self) -> Result<Attachment, WireError> {
         let attachment = net::attach(&self.network, &self.wish()).await?;
-        self.tell(attachment.state())
+        self.tell(&attachment.state())
             .map_err(|error| internal(&error))?;
         Ok(attachment)
     }
@@ -166,7 +166,7 @@ impl Connect for Promise {
         let ports = self.reserved.ports();
         let connection = net::connect_now(&self.wanted.network, &wish, ports, namespace)
             .map_err(|error| error.to_string())?;
-        let told = self.wanted.tell(connection.state());
+        let told = self.wanted.tell(&connection.state());
         told.map_err(|error| internal(&error).message)?;
         self.connection.replace(Some(connection));
         Ok(())
@@ -174,7 +174,7 @@ impl Connect for Promise {
 }
 
 /// The network namespace of another container, which must run.
-fn shared(dir: &ContainerDir, id: &ContainerId) -> Result<File, WireError> {
+fn shared(dir: &ContainerDir, id: &ContainerId) -> Result<NetNamespace, WireError> {
     let refused = |why: &str| {
         let message = format!(
             "cannot share the network of container {}: {why}",
@@ -191,7 +191,7 @@ fn shared(dir: &ContainerDir, id: &ContainerId) -> Result<File, WireError> {
     let pid = state
         .pid()
         .ok_or_else(|| refused("it does not run; start it first"))?;
-    let namespace = File::open(format!("/proc/{pid}/ns/net")).map_err(|error| internal(&error))?;
+    let namespace = NetNamespace::of(Pid::from_raw(pid)).map_err(|error| internal(&error))?;
     // What was opened was its process's only if that has not ended by then.
     match peer.state().map_err(|error| internal(&error))?.pid() == Some(pid) {
         true => Ok(namespace),

@@ -7,24 +7,24 @@ mod ruleset;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use isolazi_protocol::{MacAddress, PortProtocol, PublishedPort};
+use isolazi_protocol::{Endpoint, MacAddress, PortProtocol, PublishedPort};
 
 use self::batch::{Batch, Member, members};
 use self::ruleset::{BRIDGES, Family, OWNERS, PORTS, PORTS_AT, SAME, STATIONS, SUBNETS};
 use super::network::Network;
-use super::subnet::LINK_PREFIX;
+use super::subnet::{LINK_PREFIX, link_of};
 
 const LINKS: &[u8] = LINK_PREFIX.as_bytes();
 
 /// A container as the rules know it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Station<'a> {
     /// The machine's end of its cable.
-    pub(super) link: &'a str,
-    pub(super) mac: MacAddress,
-    pub(super) address: Ipv4Addr,
+    pub(super) link: String,
+    mac: MacAddress,
+    address: Ipv4Addr,
     /// Only those on IPv4 addresses are the kernel's business.
-    pub(super) ports: &'a [PublishedPort],
+    ports: &'a [PublishedPort],
 }
 
 /// So often a change is tried that somebody else has got ahead of.
@@ -32,7 +32,7 @@ const TRIES: usize = 5;
 
 /// Makes what is missing of the rules, and lets `station` into `network` under them.
 /// What an earlier owner of its address or its ports may have left is removed.
-pub(super) fn admit(network: &Network, station: Station<'_>) -> io::Result<()> {
+pub(super) fn admit(network: &Network, station: &Station<'_>) -> io::Result<()> {
     let mut tries = 1;
     loop {
         match try_admit(network, station) {
@@ -43,7 +43,7 @@ pub(super) fn admit(network: &Network, station: Station<'_>) -> io::Result<()> {
     }
 }
 
-fn try_admit(network: &Network, station: Station<'_>) -> io::Result<()> {
+fn try_admit(network: &Network, station: &Station<'_>) -> io::Result<()> {
     let mut batch = Batch::new();
     batch.lay_out(Family::Ip);
     let bridge = ruleset::name(&network.bridge);
@@ -63,7 +63,7 @@ fn try_admit(network: &Network, station: Station<'_>) -> io::Result<()> {
     batch.commit()?;
     let mut batch = Batch::new();
     batch.lay_out(Family::Bridge);
-    let link = ruleset::name(station.link);
+    let link = ruleset::name(&station.link);
     for (set, wanted) in station.identities() {
         let stale = |member: &Member| member.key.starts_with(&link);
         batch.replace(Family::Bridge, set, stale, &[wanted])?;
@@ -72,7 +72,7 @@ fn try_admit(network: &Network, station: Station<'_>) -> io::Result<()> {
 }
 
 /// Takes back what [`admit`] made for `station` alone.
-pub(super) fn dismiss(station: Station<'_>) -> io::Result<()> {
+pub(super) fn dismiss(station: &Station<'_>) -> io::Result<()> {
     let mut batch = Batch::new();
     for (map, members) in station.maps() {
         batch.remove(Family::Ip, map, &members);
@@ -140,7 +140,17 @@ fn plain(key: &[u8]) -> Member {
     }
 }
 
-impl Station<'_> {
+impl<'a> Station<'a> {
+    /// The one at `endpoint`.
+    pub(super) fn new(endpoint: &Endpoint, ports: &'a [PublishedPort]) -> Self {
+        Self {
+            link: link_of(endpoint.address),
+            mac: endpoint.mac,
+            address: endpoint.address,
+            ports,
+        }
+    }
+
     /// Its members of the two maps of ports.
     fn maps(&self) -> [(&'static str, Vec<Member>); 2] {
         let mut everywhere = Vec::new();
@@ -166,7 +176,7 @@ impl Station<'_> {
     fn identities(&self) -> [(&'static str, Member); 2] {
         let [a, b, c, d, e, f] = self.mac.0;
         // Every part of a key fills whole registers.
-        let station = [&ruleset::name(self.link)[..], &[a, b, c, d, e, f, 0, 0]].concat();
+        let station = [&ruleset::name(&self.link)[..], &[a, b, c, d, e, f, 0, 0]].concat();
         let owner = [&station[..], &self.address.octets()].concat();
         [(STATIONS, plain(&station)), (OWNERS, plain(&owner))]
     }
