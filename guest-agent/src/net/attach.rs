@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 
 use isolazi_protocol::{Endpoint, MacAddress, NetworkState, PortRequest, PublishedPort};
 
@@ -29,14 +30,17 @@ pub(crate) struct Wish<'a> {
     pub(crate) ports: &'a [PortRequest],
     /// They are those of another machine, which relays them.
     pub(crate) relayed: bool,
+    /// They are those of the machine outside, where a broker listens here.
+    pub(crate) broker: Option<PathBuf>,
 }
 
 impl Wish<'_> {
     /// Takes the ports: what is most likely to fail, and leaves nothing behind.
     pub(crate) fn reserve(&self) -> Result<Reservation, NetError> {
-        match self.relayed {
-            true => Ok(Reservation::elsewhere(self.ports)),
-            false => Reservation::of(self.ports),
+        match &self.broker {
+            _ if self.relayed => Ok(Reservation::elsewhere(self.ports)),
+            Some(socket) => Reservation::through(socket, self.ports),
+            None => Reservation::of(self.ports),
         }
     }
 }

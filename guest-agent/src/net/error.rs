@@ -54,6 +54,26 @@ pub(crate) enum NetError {
         /// On which address.
         address: IpAddr,
     },
+    /// A port of the machine's is for root only.
+    #[error(
+        "port {port}/{} is one that only root may publish; choose {first} or above with -p, or allow it with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}", .protocol.name()
+    )]
+    PortOfRoot {
+        /// Which.
+        port: u16,
+        /// Of which protocol.
+        protocol: PortProtocol,
+        /// The first one that everybody may publish.
+        first: u16,
+    },
+    /// Whoever holds ports for us says why one cannot be had.
+    #[error("{}", .0.message)]
+    Told(WireError),
+    /// Whoever holds ports for us does not answer.
+    #[error(
+        "cannot publish ports: the process that holds them outside the user namespace does not answer ({}); start the container again", reason(.0)
+    )]
+    NoBroker(io::Error),
     /// The machine does not have the address.
     #[error("cannot publish port {target} on {address}: this machine has no such address")]
     NoSuchAddress {
@@ -114,6 +134,9 @@ fn place(address: &IpAddr) -> String {
 impl From<NetError> for WireError {
     fn from(error: NetError) -> Self {
         let code = match &error {
+            NetError::Told(told) => told.code,
+            NetError::PortOfRoot { .. } => ErrorCode::Permission,
+            NetError::NoBroker(_) => ErrorCode::Internal,
             NetError::Outside { .. } | NetError::NoSuchAddress { .. } => ErrorCode::InvalidArgument,
             NetError::Full { .. }
             | NetError::AddressTaken(_)

@@ -17,6 +17,7 @@
 //! what is missing of bridge, rules and kernel parameters.
 
 mod attach;
+pub(crate) mod broker;
 mod error;
 mod links;
 mod namespace;

@@ -5,9 +5,15 @@
 //! addresses never reaches that socket: the rules send it to the container, from the
 //! address that it comes from. What comes from the machine itself to its loopback
 //! addresses, and all of IPv6, is [relayed](super::relay).
+//!
+//! An ordinary user's containers have a machine of their own, in the user's namespaces,
+//! and ports of the one outside. A [broker](super::broker) there binds those sockets,
+//! and all that comes to them is relayed.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 use isolazi_protocol::{PortProtocol, PortRequest, PublishedPort};
 use nix::errno::Errno;
@@ -16,6 +22,7 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 
+use super::broker;
 use super::error::NetError;
 use super::relay::Relays;
 
@@ -42,6 +49,16 @@ impl Reservation {
             }
         }
         Ok(all)
+    }
+
+    /// The same by way of the broker that listens at `socket`.
+    pub(super) fn through(socket: &Path, requests: &[PortRequest]) -> Result<Self, NetError> {
+        let taken = match requests {
+            [] => Vec::new(),
+            requests => broker::ask(socket, requests)?,
+        };
+        let (ports, sockets) = taken.into_iter().unzip();
+        Ok(Self { ports, sockets })
     }
 
     /// Ports that somebody else holds, who has settled which.
@@ -75,9 +92,11 @@ impl Reservation {
     }
 }
 
-type Taken = Vec<(PublishedPort, OwnedFd)>;
+/// What has been taken for a request, each with the socket that holds it.
+pub(super) type Taken = Vec<(PublishedPort, OwnedFd)>;
 
-fn take(request: &PortRequest) -> Result<Taken, NetError> {
+/// Takes what one request asks for.
+pub(super) fn take(request: &PortRequest) -> Result<Taken, NetError> {
     let Some(address) = request.address else {
         return take_everywhere(request);
     };
@@ -116,6 +135,11 @@ fn take_at(
             address,
         },
         Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT => NetError::NoSuchAddress { address, target },
+        Errno::EACCES if port < first_of_everybody() => NetError::PortOfRoot {
+            port,
+            protocol,
+            first: first_of_everybody(),
+        },
         errno => NetError::Port {
             port,
             protocol,
@@ -129,6 +153,13 @@ fn take_at(
         host_port: port,
     };
     Ok((published, socket))
+}
+
+/// Ports below are for those with `CAP_NET_BIND_SERVICE` only: ip(7).
+fn first_of_everybody() -> u16 {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let number = text.ok().and_then(|text| text.trim().parse().ok());
+    number.unwrap_or(1024)
 }
 
 /// A socket that holds a port, and which one it is.

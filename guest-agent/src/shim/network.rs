@@ -15,6 +15,7 @@ use crate::launch::{Connect, NetworkNamespace};
 use crate::net::{
     self, Attachment, Connection, NetError, NetNamespace, Network, Reservation, Wish,
 };
+use crate::userns;
 
 /// Where the container's processes are to be.
 #[derive(Debug)]
@@ -115,6 +116,7 @@ impl Wanted {
             mac: self.plan.mac,
             ports: &self.plan.ports,
             relayed: self.plan.relayed,
+            broker: self.dir.path().ancestors().nth(2).and_then(userns::broker_of),
         }
     }
 

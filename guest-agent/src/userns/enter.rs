@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getpid, setsid};
 
 use super::record::{Namespaces, Process, Record, boot};
-use super::{blocked, engine, folder, keeper, make, network};
+use super::{blocked, broker, engine, folder, keeper, make, network};
 use crate::sys::loopback;
 
 /// How it is recognised, by itself and in `ps`.
@@ -74,16 +74,25 @@ fn find(record: &Record) -> Option<(Record, Namespaces)> {
 }
 
 fn join(root: &Path, (record, namespaces): &(Record, Namespaces)) -> Result<(), WireError> {
+    let broker = match record.broker.filter(|it| it.is_alive()) {
+        Some(broker) => broker,
+        None => publish(root, namespaces)?,
+    };
     go_in(namespaces).map_err(|errno| powerless(errno, root))?;
-    if !record.keeper.is_alive() {
-        let record = Record {
-            keeper: keep(root)?,
-            ..record.clone()
-        };
-        let written = record.write(root);
-        written.map_err(|error| failed("record", root, &error))?;
+    let keeper = match record.keeper.is_alive() {
+        true => record.keeper,
+        false => keep(root)?,
+    };
+    let mended = Record {
+        broker: Some(broker),
+        keeper,
+        ..record.clone()
+    };
+    if mended == *record {
+        return Ok(());
     }
-    Ok(())
+    let written = mended.write(root);
+    written.map_err(|error| failed("record", root, &error))
 }
 
 fn create(root: &Path, last: Option<&Record>) -> Result<Vec<String>, WireError> {
@@ -93,6 +102,7 @@ fn create(root: &Path, last: Option<&Record>) -> Result<Vec<String>, WireError> 
     }
     let made = make::make()?;
     let network = network::connect(root, made.holder());
+    let broker = publish(root, &made.namespaces)?;
     go_in(&made.namespaces)
         .and_then(|()| loopback::bring_up())
         .map_err(|errno| powerless(errno, root))?;
@@ -102,6 +112,7 @@ fn create(root: &Path, last: Option<&Record>) -> Result<Vec<String>, WireError> 
         boot: boot(),
         keeper: keep(root)?,
         network: network.process,
+        broker: Some(broker),
         namespaces: made.namespaces.identity,
         notes: notes.clone(),
     };
@@ -116,6 +127,11 @@ fn keep(root: &Path) -> Result<Process, WireError> {
     let started = keeper::start(root);
     let started = started.map_err(|error| failed("keep", root, &error))?;
     Process::of(started).ok_or_else(|| failed("keep", root, &io::ErrorKind::NotFound.into()))
+}
+
+fn publish(root: &Path, namespaces: &Namespaces) -> Result<Process, WireError> {
+    let started = broker::start(root, namespaces.identity);
+    started.map_err(|error| failed("bind ports for", root, &error))
 }
 
 /// The mounts are a copy of the host's, as they are now: what is mounted there later

@@ -19,10 +19,14 @@
 //! the same ones. It does nothing but wait until nobody else is in them, and then
 //! ends. `<data root>/rootless/keeper.json` names it.
 //!
+//! A *broker* stays outside and binds the ports that containers publish. It hands the
+//! sockets to their shims, which relay what comes to them.
+//!
 //! Mounts are each engine's own, made from the host's at that time: a disk that the
 //! user plugs in later is there for the next command.
 
 mod blocked;
+mod broker;
 mod client;
 mod engine;
 mod enter;
@@ -35,6 +39,7 @@ mod subordinate;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+pub(crate) use broker::broker_of;
 pub use client::Rootless;
 
 /// Runs what this process was started as, if that belongs to rootless containers. To
@@ -47,6 +52,9 @@ pub fn run_if_rootless() -> Option<ExitCode> {
     }
     if role == engine::ARGV0 {
         return Some(engine::run(words));
+    }
+    if role == broker::ARGV0 {
+        return Some(broker::run(words));
     }
     (role == keeper::ARGV0).then(|| keeper::run(words))
 }

@@ -51,6 +51,8 @@ pub(super) struct Record {
     pub(super) keeper: Process,
     /// Who connects them to the host's network.
     pub(super) network: Option<Process>,
+    /// Who binds ports outside.
+    pub(super) broker: Option<Process>,
     /// Which ones they are.
     pub(super) namespaces: Identity,
     /// What the user has been told about them.
@@ -169,6 +171,7 @@ mod tests {
             boot: boot(),
             keeper: Process::of(1).unwrap(),
             network: None,
+            broker: Process::of(1),
             namespaces: Identity::of("self").unwrap(),
             notes: vec!["a".to_owned()],
         };

@@ -1,0 +1,116 @@
+//! The process that binds ports for containers, in the host's network namespace: all
+//! that it does there is what the user may do anyway. It ends when nobody is left in
+//! the user's namespaces.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_no_new_privs;
+use nix::unistd::{geteuid, setsid};
+
+use super::folder;
+use super::record::{Identity, Process, Record};
+use crate::net::broker;
+use crate::sys::channel;
+use crate::sys::process::{CloseRange, close_range, pidfd_open};
+
+/// How it is recognised, by itself and in `ps`.
+pub(super) const ARGV0: &str = "isolazi-ports";
+
+/// Its socket's name in the folder of the namespaces.
+const SOCKET: &str = "ports.sock";
+
+/// Where the broker of the caller's namespaces listens, if they are those of the data
+/// root: else ports of the caller's own network namespace are what is wanted.
+pub(crate) fn broker_of(root: &Path) -> Option<PathBuf> {
+    let record = Record::read(root)?;
+    let is_inside = Identity::of("self") == Some(record.namespaces);
+    is_inside.then(|| folder(root).join(SOCKET))
+}
+
+/// Starts one, which takes the place of any before. To be called from outside, while
+/// somebody is in the namespaces.
+pub(super) fn start(root: &Path, namespaces: Identity) -> io::Result<Process> {
+    let broker = Command::new("/proc/self/exe")
+        .arg0(ARGV0)
+        .arg(root)
+        .arg(serde_json::to_string(&namespaces)?)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(listen(root)?))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let gone = || io::ErrorKind::NotFound.into();
+    Process::of(broker.id().cast_signed()).ok_or_else(gone)
+}
+
+/// Listens before the broker is there, so that nobody calls too early.
+fn listen(root: &Path) -> io::Result<OwnedFd> {
+    // By descriptor, as a socket's address has 108 bytes (unix(7)).
+    let folder = File::open(folder(root))?;
+    let path = format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd());
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = channel::listen_at(Path::new(&path))?;
+    fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves on standard input. The first argument, the data root, is for whoever looks.
+pub(super) fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
+    let text = words.last().unwrap_or_default();
+    let namespaces: Option<Identity> = serde_json::from_slice(text.as_encoded_bytes()).ok();
+    // It outlives whatever it was started from, and becomes nobody else.
+    let _ = setsid();
+    let _ = close_range(3, CloseRange::Now);
+    let (Some(namespaces), Ok(())) = (namespaces, set_no_new_privs()) else {
+        return ExitCode::FAILURE;
+    };
+    while let Some(other) = namespaces.somebody(&[]) {
+        // Gone already, or to be served beside.
+        if let Ok(process) = pidfd_open(other)
+            && serve_until_end(process.as_fd()).is_err()
+        {
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn serve_until_end(process: BorrowedFd<'_>) -> io::Result<()> {
+    let stdin = io::stdin();
+    let listener = stdin.as_fd();
+    loop {
+        let mut waited = [listener, process].map(|it| PollFd::new(it, PollFlags::POLLIN));
+        match poll(&mut waited, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            polled => polled?,
+        };
+        let [called, ended] = waited.map(|it| it.any().unwrap_or_default());
+        if called && let Ok(caller) = channel::accept(listener) {
+            // Whoever leaves in the middle has what it wants, or wants nothing.
+            let _ = serve(caller.as_fd());
+        }
+        if ended {
+            return Ok(());
+        }
+    }
+}
+
+/// What is the user's to do is for the user only: other ids of containers are others.
+fn serve(caller: BorrowedFd<'_>) -> io::Result<()> {
+    match channel::peer(caller)? == geteuid() {
+        true => broker::serve(caller),
+        false => Ok(()),
+    }
+}
