@@ -111,11 +111,22 @@ impl Ordinary {
         Ok(i32::try_from(pid.context("the keeper's pid")?)?)
     }
 
-    /// How many hold some: their command lines have the data root.
+    /// How many hold some.
     pub fn keepers(&self) -> Result<usize> {
+        self.processes("isolazi-keeper")
+    }
+
+    /// How many bind ports for them.
+    pub fn brokers(&self) -> Result<usize> {
+        self.processes("isolazi-ports")
+    }
+
+    /// How many there are of this name: their command lines have the data root.
+    fn processes(&self, name: &str) -> Result<usize> {
         let root = self.at().join(".isolazi");
         let wanted: Vec<u8> = [
-            b"isolazi-keeper\0",
+            name.as_bytes(),
+            b"\0",
             root.as_os_str().as_encoded_bytes(),
             b"\0",
         ]
@@ -123,7 +134,7 @@ impl Ordinary {
         let mut count = 0;
         for entry in fs::read_dir("/proc")? {
             let command = fs::read(entry?.path().join("cmdline"));
-            count += usize::from(command.is_ok_and(|it| it == wanted));
+            count += usize::from(command.is_ok_and(|it| it.starts_with(&wanted)));
         }
         Ok(count)
     }

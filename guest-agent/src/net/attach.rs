@@ -59,8 +59,7 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct Attachment {
     connection: Connection,
-    /// Keeps them going.
-    _relays: Relays,
+    relays: Relays,
 }
 
 /// Makes a network namespace that is attached to `network`.
@@ -157,10 +156,7 @@ impl Attachment {
     /// a `LocalSet`.
     pub(crate) fn new(connection: Connection, reserved: Reservation) -> Self {
         let relays = reserved.relay_to(connection.endpoint.address);
-        Self {
-            connection,
-            _relays: relays,
-        }
+        Self { connection, relays }
     }
 
     /// The container's network namespace.
@@ -176,6 +172,7 @@ impl Attachment {
     /// Takes the container off the network. What cannot be removed is in nobody's way:
     /// the cable goes with the namespace, and a rule with the next owner of the address.
     pub(crate) async fn detach(self) -> io::Result<()> {
+        self.relays.end().await;
         let station = Station::new(&self.connection.endpoint, &self.connection.ports);
         // While the link is there nobody else can have the address, and rules that
         // are theirs cannot be mistaken for these.

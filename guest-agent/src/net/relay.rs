@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use isolazi_protocol::{ExposedPort, MAX_DATAGRAM, PortProtocol};
@@ -39,6 +39,15 @@ impl Relays {
                 eprintln!("shim: cannot relay port {target}: {error}");
             }
         }));
+    }
+
+    /// Ends them. Their ports are free then, and not only soon, as after a drop.
+    pub(super) async fn end(mut self) {
+        for task in self.0.drain(..) {
+            task.abort();
+            // It says that it was told to end.
+            let _ = task.await;
+        }
     }
 }
 
@@ -98,7 +107,7 @@ async fn datagrams(socket: OwnedFd, to: SocketAddr) -> io::Result<()> {
         };
         if !peers.contains_key(&from) {
             make_room(&mut peers);
-            match Peer::new(Rc::clone(&socket), from, to).await {
+            match Peer::new(Rc::downgrade(&socket), from, to).await {
                 Ok(peer) => drop(peers.insert(from, peer)),
                 // As the network does with what it has no room for.
                 Err(_) => continue,
@@ -125,7 +134,7 @@ fn make_room(peers: &mut HashMap<SocketAddr, Peer>) {
 }
 
 impl Peer {
-    async fn new(socket: Rc<UdpSocket>, from: SocketAddr, to: SocketAddr) -> io::Result<Self> {
+    async fn new(socket: Weak<UdpSocket>, from: SocketAddr, to: SocketAddr) -> io::Result<Self> {
         let towards = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
         towards.connect(to).await?;
         let towards = Rc::new(towards);
@@ -139,10 +148,11 @@ impl Peer {
     }
 }
 
-/// Passes the container's answers to the peer, until both have long been silent.
+/// Passes the container's answers to the peer, until both have long been silent, or the
+/// port is given up.
 async fn answers(
     from: Rc<UdpSocket>,
-    through: Rc<UdpSocket>,
+    through: Weak<UdpSocket>,
     peer: SocketAddr,
     heard: Rc<Cell<Instant>>,
 ) {
@@ -150,6 +160,9 @@ async fn answers(
     loop {
         match timeout_at(heard.get() + IDLE, from.recv(&mut buffer)).await {
             Ok(Ok(length)) => {
+                let Some(through) = through.upgrade() else {
+                    return;
+                };
                 heard.set(Instant::now());
                 let _ = through.send_to(&buffer[..length], peer).await;
             }

@@ -116,7 +116,12 @@ impl Wanted {
             mac: self.plan.mac,
             ports: &self.plan.ports,
             relayed: self.plan.relayed,
-            broker: self.dir.path().ancestors().nth(2).and_then(userns::broker_of),
+            broker: self
+                .dir
+                .path()
+                .ancestors()
+                .nth(2)
+                .and_then(userns::broker_of),
         }
     }
 

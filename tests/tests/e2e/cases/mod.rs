@@ -38,6 +38,7 @@ mod privileges;
 mod quotas;
 mod registries;
 mod rootless;
+mod rootless_ports;
 mod run;
 mod seccomp;
 mod security;
@@ -83,6 +84,7 @@ pub(crate) fn all() -> Vec<Case> {
         hostile::all(),
         vm::all(),
         rootless::all(),
+        rootless_ports::all(),
         userns::all(),
         machine::all(),
         mission::all(),

@@ -41,7 +41,7 @@ pub(super) fn all() -> Vec<Case> {
 }
 
 /// What waits for an answer gives up after this.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A container with the echo server on port 7 of both protocols.
 struct Echo<'a> {
@@ -79,7 +79,7 @@ fn talk(to: SocketAddr, words: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Whether the whole answer comes: an address, the words, and the end after ours.
-fn answers(to: SocketAddr, words: &str) -> Result<()> {
+pub(super) fn answers(to: SocketAddr, words: &str) -> Result<()> {
     let heard = talk(to, words.as_bytes()).with_context(|| to.to_string())?;
     let heard = String::from_utf8_lossy(&heard).into_owned();
     let (from, rest) = heard.split_once('\n').unwrap_or((&heard, ""));
@@ -87,7 +87,7 @@ fn answers(to: SocketAddr, words: &str) -> Result<()> {
     same("answer", &rest, &format!("{words}end\n").as_str())
 }
 
-fn ask(to: SocketAddr, words: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn ask(to: SocketAddr, words: &[u8]) -> Result<Vec<u8>> {
     let any: IpAddr = match to {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -105,14 +105,14 @@ fn ask(to: SocketAddr, words: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// The addresses by which this machine reaches itself.
-fn own_addresses(port: u16) -> [SocketAddr; 2] {
+pub(super) fn own_addresses(port: u16) -> [SocketAddr; 2] {
     [
         (Ipv4Addr::LOCALHOST, port).into(),
         (Ipv6Addr::LOCALHOST, port).into(),
     ]
 }
 
-fn free_port() -> Result<u16> {
+pub(super) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?
         .local_addr()?
         .port())
