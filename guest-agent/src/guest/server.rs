@@ -12,11 +12,16 @@ use super::config::BootConfig;
 use super::error::{GuestError, one_line};
 use super::listener::Listener;
 use super::{DATA_ROOT, clock, network, shutdown};
+use crate::launch::raise_descriptors;
 use crate::server::{self, Engine, EngineConfig};
 
 /// What the console shows as soon as the host may connect: a hypervisor may
 /// drop connections made earlier, or leave them hanging.
 const READY_LINE: &str = "isolazi: ready";
+
+/// Each connection to a published port takes two; as many as the kernel has by default
+/// (`fs.nr_open`).
+const DESCRIPTORS: u64 = 1 << 20;
 
 /// Serves until this process is killed. PID 1 writes the boot config to its
 /// standard input.
@@ -74,6 +79,7 @@ async fn serve(config: BootConfig) -> Result<(), GuestError> {
 fn engine(config: BootConfig) -> Result<Engine, GuestError> {
     let guest = server::Guest {
         token: config.token,
+        descriptors: raise_descriptors(Some(DESCRIPTORS)),
         adopt_clock: |nanos| {
             if let Err(errno) = clock::adopt(nanos) {
                 eprintln!("isolazi: cannot set the clock: {errno}");

@@ -10,6 +10,24 @@ use super::report::Reporter;
 
 const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 
+/// Lets the calling process have as many descriptors as it may, or as many as `most` if
+/// it may decide that. Returns what it was allowed before.
+pub(crate) fn raise_descriptors(most: Option<u64>) -> Option<Ulimit> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    let raised = |to| setrlimit(Resource::RLIMIT_NOFILE, to, to);
+    let most = most.filter(|most| *most > hard);
+    if most.is_none_or(|most| raised(most).is_err()) {
+        // Where not even that works it does with less.
+        let _ = raised(hard);
+    }
+    let asked = |value| (value != RLIM_INFINITY).then_some(value);
+    Some(Ulimit {
+        limit: Limit::Nofile,
+        soft: asked(soft),
+        hard: asked(hard),
+    })
+}
+
 /// Sets the resource limits of the calling process.
 pub(super) fn set_ulimits(ulimits: &[Ulimit], reporter: &Reporter) {
     for ulimit in ulimits {

@@ -35,6 +35,7 @@ mod userns;
 pub use error::{LaunchError, Stage};
 pub use exec::exec;
 pub(crate) use init::is_available as has_init;
+pub(crate) use limits::raise_descriptors;
 pub use spawn::Launched;
 pub use start::{Connect, NetworkNamespace, start};
 pub use stdio::Stdio;

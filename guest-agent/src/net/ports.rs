@@ -84,7 +84,7 @@ impl Reservation {
 
     /// Relays what comes to the sockets to the container at `address`.
     pub(super) fn relay_to(self, address: Ipv4Addr) -> Relays {
-        let mut relays = Relays::default();
+        let mut relays = Relays::new();
         for (port, socket) in self.ports.iter().zip(self.sockets) {
             relays.add(port.target, socket, address);
         }

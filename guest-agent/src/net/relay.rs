@@ -7,11 +7,14 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use isolazi_protocol::{ExposedPort, MAX_DATAGRAM, PortProtocol};
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -22,18 +25,41 @@ const IDLE: Duration = Duration::from_secs(120);
 /// So many peers of a UDP port are remembered at once.
 const PEERS: usize = 1024;
 
+/// So many descriptors are for whatever else the process does, if it may have twice as
+/// many.
+const SPARE: usize = 256;
+
+/// Descriptors that are left to relays.
+type Room = Arc<Semaphore>;
+
 /// Tasks that relay, until this is dropped.
-#[derive(Debug, Default)]
-pub(super) struct Relays(Vec<JoinHandle<()>>);
+#[derive(Debug)]
+pub(super) struct Relays {
+    tasks: Vec<JoinHandle<()>>,
+    room: Room,
+}
 
 impl Relays {
+    /// None yet. Together they take no more descriptors than the process can do without.
+    pub(super) fn new() -> Self {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let room = limit - SPARE.min(limit / 2);
+        Self {
+            tasks: Vec::new(),
+            room: Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))),
+        }
+    }
+
     /// Relays what comes to `socket` to a port of the container at `address`.
     pub(super) fn add(&mut self, target: ExposedPort, socket: OwnedFd, address: Ipv4Addr) {
         let to = SocketAddr::new(address.into(), target.port);
-        self.0.push(spawn_local(async move {
+        self.room.forget_permits(1);
+        let room = Arc::clone(&self.room);
+        self.tasks.push(spawn_local(async move {
             let ended = match target.protocol {
-                PortProtocol::Tcp => connections(socket, to).await,
-                PortProtocol::Udp => datagrams(socket, to).await,
+                PortProtocol::Tcp => connections(socket, to, room).await,
+                PortProtocol::Udp => datagrams(socket, to, room).await,
             };
             if let Err(error) = ended {
                 eprintln!("shim: cannot relay port {target}: {error}");
@@ -43,7 +69,7 @@ impl Relays {
 
     /// Ends them. Their ports are free then, and not only soon, as after a drop.
     pub(super) async fn end(mut self) {
-        for task in self.0.drain(..) {
+        for task in self.tasks.drain(..) {
             task.abort();
             // It says that it was told to end.
             let _ = task.await;
@@ -53,18 +79,23 @@ impl Relays {
 
 impl Drop for Relays {
     fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-async fn connections(socket: OwnedFd, to: SocketAddr) -> io::Result<()> {
+/// Further connections wait with the kernel while there is no room.
+async fn connections(socket: OwnedFd, to: SocketAddr, room: Room) -> io::Result<()> {
     let listener = TcpListener::from_std(socket.into())?;
     let mut going = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
-                    going.spawn_local(connection(client, to));
+                    let both = Arc::clone(&room).acquire_many_owned(2).await;
+                    going.spawn_local(async move {
+                        connection(client, to).await;
+                        drop(both);
+                    });
                 }
                 Err(_) => sleep(PAUSE).await,
             },
@@ -88,6 +119,7 @@ struct Peer {
     socket: Rc<UdpSocket>,
     heard: Rc<Cell<Instant>>,
     answers: JoinHandle<()>,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Drop for Peer {
@@ -96,7 +128,7 @@ impl Drop for Peer {
     }
 }
 
-async fn datagrams(socket: OwnedFd, to: SocketAddr) -> io::Result<()> {
+async fn datagrams(socket: OwnedFd, to: SocketAddr, room: Room) -> io::Result<()> {
     let socket = Rc::new(UdpSocket::from_std(socket.into())?);
     let mut peers: HashMap<SocketAddr, Peer> = HashMap::new();
     let mut buffer = vec![0; MAX_DATAGRAM];
@@ -106,10 +138,12 @@ async fn datagrams(socket: OwnedFd, to: SocketAddr) -> io::Result<()> {
             continue;
         };
         if !peers.contains_key(&from) {
-            make_room(&mut peers);
-            match Peer::new(Rc::downgrade(&socket), from, to).await {
+            // What there is no room for is lost, as in any network.
+            let Some(room) = make_room(&mut peers, &room) else {
+                continue;
+            };
+            match Peer::new(Rc::downgrade(&socket), from, to, room).await {
                 Ok(peer) => drop(peers.insert(from, peer)),
-                // As the network does with what it has no room for.
                 Err(_) => continue,
             }
         }
@@ -120,21 +154,28 @@ async fn datagrams(socket: OwnedFd, to: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Forgets who has been silent, and whoever has been so longest if need be.
-fn make_room(peers: &mut HashMap<SocketAddr, Peer>) {
-    if peers.len() < PEERS {
-        return;
+/// Room for one more peer. Forgets who has been silent, and whoever has been so longest
+/// if need be.
+fn make_room(peers: &mut HashMap<SocketAddr, Peer>, room: &Room) -> Option<OwnedSemaphorePermit> {
+    let is_full = |count| count >= PEERS || room.available_permits() == 0;
+    if is_full(peers.len()) {
+        peers.retain(|_, peer| !peer.answers.is_finished());
     }
-    peers.retain(|_, peer| !peer.answers.is_finished());
-    if peers.len() >= PEERS
+    if is_full(peers.len())
         && let Some((&oldest, _)) = peers.iter().min_by_key(|(_, peer)| peer.heard.get())
     {
         peers.remove(&oldest);
     }
+    Arc::clone(room).try_acquire_owned().ok()
 }
 
 impl Peer {
-    async fn new(socket: Weak<UdpSocket>, from: SocketAddr, to: SocketAddr) -> io::Result<Self> {
+    async fn new(
+        socket: Weak<UdpSocket>,
+        from: SocketAddr,
+        to: SocketAddr,
+        room: OwnedSemaphorePermit,
+    ) -> io::Result<Self> {
         let towards = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
         towards.connect(to).await?;
         let towards = Rc::new(towards);
@@ -144,6 +185,7 @@ impl Peer {
             socket: towards,
             heard,
             answers: spawn_local(answers),
+            _room: room,
         })
     }
 }

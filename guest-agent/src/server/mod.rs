@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use isolazi_protocol::{
     AgentInfo, ErrorCode, GENERATION, Greeting, Hello, Reply, Request, ServerMessage, Token,
-    Transport, TransportError, WireError,
+    Transport, TransportError, Ulimit, WireError,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
@@ -59,6 +59,9 @@ pub struct EngineConfig {
 pub struct Guest {
     /// What every client must present.
     pub token: Token,
+    /// How many descriptors processes of containers may have, if not as many as this
+    /// process.
+    pub descriptors: Option<Ulimit>,
     /// Sets the guest's clock where it is off; nanoseconds since the Unix epoch.
     pub adopt_clock: fn(u64),
     /// Ends the guest.

@@ -318,6 +318,7 @@ impl Engine {
             stop_signal,
             restart: record.spec.restart,
             restarts: false,
+            descriptors: self.guest.as_ref().and_then(|guest| guest.descriptors),
             health: record
                 .spec
                 .options

@@ -10,6 +10,7 @@ use isolazi_protocol::Transport;
 use tokio::net::UnixStream;
 use tokio::task::LocalSet;
 
+use crate::launch::raise_descriptors;
 use crate::shim::life::Shim;
 use crate::shim::wire::ShimStart;
 use crate::sys::descriptor;
@@ -40,9 +41,19 @@ fn run() -> io::Result<()> {
         .build()?;
     LocalSet::new().block_on(&runtime, async move {
         let mut agent = Transport::new(UnixStream::from_std(agent)?);
-        let start: ShimStart = agent.receive_message().await.map_err(io::Error::other)?;
+        let mut start: ShimStart = agent.receive_message().await.map_err(io::Error::other)?;
+        take_descriptors(&mut start);
         Shim::new(start, lock).live(agent).await
     })
+}
+
+/// Every relayed connection takes two descriptors. What the shim takes is not the
+/// container's, whose processes have the limit that they would have had.
+fn take_descriptors(start: &mut ShimStart) {
+    let before = raise_descriptors(None);
+    let theirs = start.descriptors.or(before);
+    // Those that were asked for come later, and count.
+    start.plan.settings.ulimits.splice(0..0, theirs);
 }
 
 /// Leaves the session, folder and descriptors of whoever started the shim, and

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use isolazi_protocol::{CgroupLimits, ExecSpec, HealthCheck, RestartPolicy};
+use isolazi_protocol::{CgroupLimits, ExecSpec, HealthCheck, RestartPolicy, Ulimit};
 use serde::{Deserialize, Serialize};
 
 use crate::launch::plan::LaunchPlan;
@@ -25,6 +25,9 @@ pub struct ShimStart {
     pub restart: RestartPolicy,
     /// How to find out whether it is well.
     pub health: Option<HealthCheck>,
+    /// How many descriptors each of its processes may have where nobody says, if not as
+    /// many as the shim.
+    pub descriptors: Option<Ulimit>,
     /// It was stopped for this start, so that the two are a restart.
     pub restarts: bool,
 }

@@ -9,4 +9,4 @@ mod hold;
 mod relay;
 
 pub use hold::{Held, PortError, hold};
-pub use relay::{Dial, Relays};
+pub use relay::{Dial, Relays, Room};

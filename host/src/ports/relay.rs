@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use futures_util::future::LocalBoxFuture;
 use isolazi_protocol::{ExposedPort, MAX_DATAGRAM, PortProtocol};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, copy_buf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet, spawn_local};
 use tokio::time::sleep;
 
@@ -33,20 +34,24 @@ const WAITING: usize = 64;
 /// Connects to a port of the container.
 pub type Dial = Rc<dyn Fn(ExposedPort) -> LocalBoxFuture<'static, io::Result<Raw>>>;
 
+/// For as many connections and peers as may be relayed at once.
+pub type Room = Arc<Semaphore>;
+
 /// Ports that are relayed, until this is dropped.
 #[derive(Debug, Default)]
 pub struct Relays(Vec<JoinHandle<()>>);
 
 impl Relays {
-    /// Relays all that comes to `held`. To be called within a `LocalSet`.
-    pub fn start(held: Vec<Held>, dial: &Dial) -> Self {
+    /// Relays all that comes to `held`, as far as there is room. To be called within a
+    /// `LocalSet`.
+    pub fn start(held: Vec<Held>, dial: &Dial, room: &Room) -> Self {
         let relay = |held: Held| {
-            let dial = Rc::clone(dial);
+            let (dial, room) = (Rc::clone(dial), Arc::clone(room));
             spawn_local(async move {
                 let target = held.target;
                 let ended = match target.protocol {
-                    PortProtocol::Tcp => connections(held, dial).await,
-                    PortProtocol::Udp => datagrams(held, dial).await,
+                    PortProtocol::Tcp => connections(held, dial, room).await,
+                    PortProtocol::Udp => datagrams(held, dial, room).await,
                 };
                 if let Err(error) = ended {
                     crate::output::failure(&format!("cannot relay port {target}: {error}"));
@@ -63,14 +68,20 @@ impl Drop for Relays {
     }
 }
 
-async fn connections(held: Held, dial: Dial) -> io::Result<()> {
+/// Further connections wait with the kernel while there is no room.
+async fn connections(held: Held, dial: Dial, room: Room) -> io::Result<()> {
     let listener = TcpListener::from_std(held.socket.into())?;
     let mut going = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
-                    going.spawn_local(connection(client, dial(held.target)));
+                    let place = Arc::clone(&room).acquire_owned().await;
+                    let dialed = dial(held.target);
+                    going.spawn_local(async move {
+                        connection(client, dialed).await;
+                        drop(place);
+                    });
                 }
                 Err(_) => sleep(PAUSE).await,
             },
@@ -120,7 +131,7 @@ impl Drop for Peer {
     }
 }
 
-async fn datagrams(held: Held, dial: Dial) -> io::Result<()> {
+async fn datagrams(held: Held, dial: Dial, room: Room) -> io::Result<()> {
     let socket = Rc::new(UdpSocket::from_std(held.socket.into())?);
     let mut peers: HashMap<SocketAddr, Peer> = HashMap::new();
     let mut buffer = vec![0; MAX_DATAGRAM];
@@ -131,13 +142,17 @@ async fn datagrams(held: Held, dial: Dial) -> io::Result<()> {
         };
         if peers.get(&from).is_none_or(|peer| peer.task.is_finished()) {
             peers.retain(|_, peer| !peer.task.is_finished());
-            if peers.len() >= PEERS {
+            let place = Arc::clone(&room).try_acquire_owned();
+            let Some(place) = place.ok().filter(|_| peers.len() < PEERS) else {
                 // As the network does with what it has no room for.
                 continue;
-            }
+            };
             let (datagrams, queue) = mpsc::channel(WAITING);
             let talking = peer(queue, Rc::clone(&socket), from, dial(held.target));
-            let task = spawn_local(async { drop(talking.await) });
+            let task = spawn_local(async move {
+                let _ = talking.await;
+                drop(place);
+            });
             peers.insert(from, Peer { datagrams, task });
         }
         if let Some(peer) = peers.get(&from) {

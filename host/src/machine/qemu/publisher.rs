@@ -15,16 +15,19 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use isolazi_protocol::{ContainerId, Event, Happening, ObjectKind, Reply, Request};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::Semaphore;
 
 use super::wire::Ready;
 use super::{ask_agent, dial_guest};
 use crate::connection::{Conversation, ConversationError, Incoming};
 use crate::engine::EngineError;
-use crate::ports::{Dial, Held, PortError, Relays, hold};
+use crate::ports::{Dial, Held, PortError, Relays, Room, hold};
 
 /// Clocks of host and guest are not further apart.
 const A_LITTLE: Duration = Duration::from_secs(5);
@@ -40,6 +43,19 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(super) struct Publisher {
     ready: Ready,
     published: RefCell<HashMap<ContainerId, Relays>>,
+    room: Room,
+}
+
+/// For connections, each with two descriptors: as many as this process may have, but for
+/// those that it needs itself.
+fn room() -> Room {
+    const SPARE: usize = 256;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    let limit = raised.map_or(soft, |()| hard);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let places = (limit - SPARE.min(limit / 2)) / 2;
+    Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)))
 }
 
 impl Publisher {
@@ -47,12 +63,13 @@ impl Publisher {
         Rc::new(Self {
             ready,
             published: RefCell::default(),
+            room: room(),
         })
     }
 
     /// Relays the ports to their container.
     pub(super) fn assign(&self, container: ContainerId, held: Vec<Held>) {
-        let relays = Relays::start(held, &self.dial(&container));
+        let relays = Relays::start(held, &self.dial(&container), &self.room);
         // Its ports of an earlier life are given up by this.
         self.published.borrow_mut().insert(container, relays);
     }
