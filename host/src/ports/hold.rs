@@ -32,6 +32,16 @@ pub enum PortError {
         /// On which address.
         address: IpAddr,
     },
+    /// It is for root only.
+    #[error("port {port}/{} is one that only root may publish; choose {first} or above with -p, or allow it with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}", .protocol.name())]
+    OfRoot {
+        /// Which.
+        port: u16,
+        /// Of which protocol.
+        protocol: PortProtocol,
+        /// The first one that everybody may publish.
+        first: u16,
+    },
     /// This host does not have the address.
     #[error("cannot publish port {target} on {address}: this host has no such address")]
     NoSuchAddress {
@@ -106,6 +116,11 @@ fn take_at(target: ExposedPort, address: IpAddr, port: u16) -> Result<(u16, Sock
             protocol,
             address,
         },
+        io::ErrorKind::PermissionDenied if port < first_of_everybody() => PortError::OfRoot {
+            port,
+            protocol,
+            first: first_of_everybody(),
+        },
         io::ErrorKind::AddrNotAvailable => PortError::NoSuchAddress { address, target },
         io::ErrorKind::Unsupported if address.is_ipv6() => {
             PortError::NoSuchAddress { address, target }
@@ -118,6 +133,13 @@ fn take_at(target: ExposedPort, address: IpAddr, port: u16) -> Result<(u16, Sock
             source,
         },
     })
+}
+
+/// Linux can tell (ip(7)); elsewhere those below may be everybody's.
+fn first_of_everybody() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let number = text.ok().and_then(|text| text.trim().parse().ok());
+    number.unwrap_or(0)
 }
 
 /// `EAFNOSUPPORT`, for which there is no kind.
