@@ -18,6 +18,7 @@
 
 mod attach;
 pub(crate) mod broker;
+mod datagram;
 mod error;
 mod links;
 mod namespace;

@@ -10,6 +10,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::datagram::{Port, Way};
 use isolazi_protocol::{ExposedPort, MAX_DATAGRAM, PortProtocol};
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::io::copy_bidirectional;
@@ -129,12 +130,12 @@ impl Drop for Peer {
 }
 
 async fn datagrams(socket: OwnedFd, to: SocketAddr, room: Room) -> io::Result<()> {
-    let socket = Rc::new(UdpSocket::from_std(socket.into())?);
-    let mut peers: HashMap<SocketAddr, Peer> = HashMap::new();
+    let socket = Rc::new(Port::new(socket)?);
+    let mut peers: HashMap<Way, Peer> = HashMap::new();
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         // An error is an answer to what was sent before (ICMP), and nobody's end.
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
+        let Ok((length, from)) = socket.receive(&mut buffer).await else {
             continue;
         };
         if !peers.contains_key(&from) {
@@ -156,7 +157,7 @@ async fn datagrams(socket: OwnedFd, to: SocketAddr, room: Room) -> io::Result<()
 
 /// Room for one more peer. Forgets who has been silent, and whoever has been so longest
 /// if need be.
-fn make_room(peers: &mut HashMap<SocketAddr, Peer>, room: &Room) -> Option<OwnedSemaphorePermit> {
+fn make_room(peers: &mut HashMap<Way, Peer>, room: &Room) -> Option<OwnedSemaphorePermit> {
     let is_full = |count| count >= PEERS || room.available_permits() == 0;
     if is_full(peers.len()) {
         peers.retain(|_, peer| !peer.answers.is_finished());
@@ -171,8 +172,8 @@ fn make_room(peers: &mut HashMap<SocketAddr, Peer>, room: &Room) -> Option<Owned
 
 impl Peer {
     async fn new(
-        socket: Weak<UdpSocket>,
-        from: SocketAddr,
+        socket: Weak<Port>,
+        from: Way,
         to: SocketAddr,
         room: OwnedSemaphorePermit,
     ) -> io::Result<Self> {
@@ -192,12 +193,7 @@ impl Peer {
 
 /// Passes the container's answers to the peer, until both have long been silent, or the
 /// port is given up.
-async fn answers(
-    from: Rc<UdpSocket>,
-    through: Weak<UdpSocket>,
-    peer: SocketAddr,
-    heard: Rc<Cell<Instant>>,
-) {
+async fn answers(from: Rc<UdpSocket>, through: Weak<Port>, peer: Way, heard: Rc<Cell<Instant>>) {
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         match timeout_at(heard.get() + IDLE, from.recv(&mut buffer)).await {
@@ -206,7 +202,7 @@ async fn answers(
                     return;
                 };
                 heard.set(Instant::now());
-                let _ = through.send_to(&buffer[..length], peer).await;
+                let _ = through.answer(&buffer[..length], &peer).await;
             }
             // Nobody listens in the container, which may change.
             Ok(Err(_)) => {}

@@ -10,7 +10,7 @@ use isolazi_tests::ordinary::{Ordinary, USER};
 use isolazi_tests::{Case, World};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::ports::{PATIENCE, answers, ask, free_port, own_addresses};
+use super::ports::{OTHER_LOCALHOST, PATIENCE, answers, ask, free_port, own_addresses};
 
 pub(super) fn all() -> Vec<Case> {
     super::cases! {
@@ -111,6 +111,9 @@ fn ports_of_an_ordinary_user_are_reached(world: &World) -> Result<()> {
         "{chosen:?}"
     );
     for place in chosen {
+        if place.ip().is_unspecified() && place.is_ipv4() {
+            ask((OTHER_LOCALHOST, place.port()).into(), b"words")?;
+        }
         let [four, six] = own_addresses(place.port());
         let to = if place.is_ipv4() { four } else { six };
         ensure!(
