@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+use isolazi_protocol::SeccompProfile;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_no_new_privs;
 use nix::unistd::{geteuid, setsid};
@@ -18,14 +19,20 @@ use nix::unistd::{geteuid, setsid};
 use super::folder;
 use super::record::{Identity, Process, Record};
 use crate::net::broker;
-use crate::sys::channel;
+use crate::seccomp::{self, Granted};
+use crate::sys::caps::CapabilitySet;
 use crate::sys::process::{CloseRange, close_range, pidfd_open};
+use crate::sys::{channel, filter};
 
 /// How it is recognised, by itself and in `ps`.
 pub(super) const ARGV0: &str = "isolazi-ports";
 
 /// Its socket's name in the folder of the namespaces.
 const SOCKET: &str = "ports.sock";
+
+/// The system calls that it takes to bind, to hand over, and to see who is left: none
+/// that connects or executes anything.
+const CALLS: &str = include_str!("broker.json");
 
 /// Where the broker of the caller's namespaces listens, if they are those of the data
 /// root: else ports of the caller's own network namespace are what is wanted.
@@ -70,10 +77,10 @@ fn listen(root: &Path) -> io::Result<OwnedFd> {
 pub(super) fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     let text = words.last().unwrap_or_default();
     let namespaces: Option<Identity> = serde_json::from_slice(text.as_encoded_bytes()).ok();
-    // It outlives whatever it was started from, and becomes nobody else.
+    // It outlives whatever it was started from.
     let _ = setsid();
     let _ = close_range(3, CloseRange::Now);
-    let (Some(namespaces), Ok(())) = (namespaces, set_no_new_privs()) else {
+    let (Some(namespaces), Ok(())) = (namespaces, confine()) else {
         return ExitCode::FAILURE;
     };
     while let Some(other) = namespaces.somebody(&[]) {
@@ -85,6 +92,21 @@ pub(super) fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Leaves the process with what it needs.
+fn confine() -> io::Result<()> {
+    set_no_new_privs()?;
+    let profile = SeccompProfile::File {
+        name: ARGV0.to_owned(),
+        text: CALLS.to_owned(),
+    };
+    let granted = Granted::here(CapabilitySet::EMPTY);
+    let programs = seccomp::programs(&profile, &granted).map_err(io::Error::other)?;
+    for program in programs {
+        filter::install(&program.0)?;
+    }
+    Ok(())
 }
 
 fn serve_until_end(process: BorrowedFd<'_>) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! Published ports of an ordinary user's containers.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ fn first_process(user: &Ordinary, name: &str) -> Result<i32> {
 }
 
 fn parent(pid: i32) -> Result<i32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
     Ok(parent.context("no parent")?.trim().parse()?)
 }
@@ -220,7 +221,12 @@ fn a_killed_broker_is_replaced(world: &World) -> Result<()> {
     echo(&user, world, "first", &["-p", &format!("{first}:7")])?;
     same("brokers", &user.brokers()?, &1)?;
     let broker = user.keeper()?["broker"]["pid"].as_i64();
-    kill(i32::try_from(broker.context("the broker's pid")?)?)?;
+    let broker = i32::try_from(broker.context("the broker's pid")?)?;
+    let status = fs::read_to_string(format!("/proc/{broker}/status"))?;
+    for confined in ["NoNewPrivs:\t1\n", "Seccomp:\t2\n"] {
+        ensure!(status.contains(confined), "{status}");
+    }
+    kill(broker)?;
     // What it has handed over is the container's.
     answers(own_addresses(first)[0], "first")?;
     user.isolazi(&["restart", "-t", "0", "first"])
