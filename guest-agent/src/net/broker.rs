@@ -22,24 +22,23 @@ use crate::sys::channel;
 
 /// Most bytes of a message.
 const LONGEST: usize = 4 << 10;
-/// The other side does not have to think.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// What the broker may take, which does not have to think.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is said to a request, before the sockets.
 type Answer = Result<Vec<PublishedPort>, WireError>;
 
-/// Serves one caller until it has all that it wants. Keeps nothing.
-pub(crate) fn serve(caller: BorrowedFd<'_>) -> io::Result<()> {
-    channel::set_patience(caller, PATIENCE)?;
+/// Answers a request of a caller's that has said something, or has hung up: then `false`.
+/// Keeps nothing.
+pub(crate) fn answer(caller: BorrowedFd<'_>) -> io::Result<bool> {
     let mut buffer = [0; LONGEST];
-    loop {
-        let length = channel::receive(caller, &mut buffer)?.length;
-        if length == 0 {
-            return Ok(());
-        }
-        let request: PortRequest = serde_json::from_slice(&buffer[..length])?;
-        hand_over(caller, take(&request))?;
+    let length = channel::receive(caller, &mut buffer)?.length;
+    if length == 0 {
+        return Ok(false);
     }
+    let request: PortRequest = serde_json::from_slice(&buffer[..length])?;
+    hand_over(caller, take(&request))?;
+    Ok(true)
 }
 
 fn hand_over(caller: BorrowedFd<'_>, taken: Result<Taken, NetError>) -> io::Result<()> {
@@ -124,7 +123,7 @@ mod tests {
         }
     }
 
-    /// Takes ports through a broker that serves one caller.
+    /// Takes ports through a broker that has one caller.
     fn through(requests: &[PortRequest]) -> Result<Reservation, NetError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ports.sock");
@@ -132,7 +131,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let caller = channel::accept(listener.as_fd()).unwrap();
-                serve(caller.as_fd()).unwrap();
+                while answer(caller.as_fd()).unwrap() {}
             });
             Reservation::through(&path, requests)
         })

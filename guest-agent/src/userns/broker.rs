@@ -10,8 +10,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use isolazi_protocol::SeccompProfile;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_no_new_privs;
 use nix::unistd::{geteuid, setsid};
@@ -29,6 +31,11 @@ pub(super) const ARGV0: &str = "isolazi-ports";
 
 /// Its socket's name in the folder of the namespaces.
 const SOCKET: &str = "ports.sock";
+
+/// A caller may leave an answer unread so long, with many before it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// So many may have called at once.
+const MOST_CALLERS: usize = 256;
 
 /// The system calls that it takes to bind, to hand over, and to see who is left: none
 /// that connects or executes anything.
@@ -83,10 +90,11 @@ pub(super) fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     let (Some(namespaces), Ok(())) = (namespaces, confine()) else {
         return ExitCode::FAILURE;
     };
+    let mut broker = Broker::default();
     while let Some(other) = namespaces.somebody(&[]) {
         // Gone already, or to be served beside.
         if let Ok(process) = pidfd_open(other)
-            && serve_until_end(process.as_fd()).is_err()
+            && broker.serve_until_end(process.as_fd()).is_err()
         {
             return ExitCode::FAILURE;
         }
@@ -109,30 +117,56 @@ fn confine() -> io::Result<()> {
     Ok(())
 }
 
-fn serve_until_end(process: BorrowedFd<'_>) -> io::Result<()> {
-    let stdin = io::stdin();
-    let listener = stdin.as_fd();
-    loop {
-        let mut waited = [listener, process].map(|it| PollFd::new(it, PollFlags::POLLIN));
-        match poll(&mut waited, PollTimeout::NONE) {
-            Err(nix::errno::Errno::EINTR) => continue,
-            polled => polled?,
-        };
-        let [called, ended] = waited.map(|it| it.any().unwrap_or_default());
-        if called && let Ok(caller) = channel::accept(listener) {
-            // Whoever leaves in the middle has what it wants, or wants nothing.
-            let _ = serve(caller.as_fd());
-        }
-        if ended {
-            return Ok(());
+/// Those who have called and not hung up, the oldest first.
+#[derive(Debug, Default)]
+struct Broker(Vec<OwnedFd>);
+
+impl Broker {
+    fn serve_until_end(&mut self, process: BorrowedFd<'_>) -> io::Result<()> {
+        let stdin = io::stdin();
+        let listener = stdin.as_fd();
+        loop {
+            let all = [process, listener].into_iter();
+            let all = all.chain(self.0.iter().map(OwnedFd::as_fd));
+            let mut all: Vec<_> = all.map(|it| PollFd::new(it, PollFlags::POLLIN)).collect();
+            match poll(&mut all, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                polled => polled?,
+            };
+            let mut ready = all.into_iter().map(|it| it.any().unwrap_or_default());
+            let [ended, called] = [(); 2].map(|()| ready.next().unwrap_or_default());
+            let ready: Vec<bool> = ready.collect();
+            self.answer(&ready);
+            if called {
+                self.admit(channel::accept(listener));
+            }
+            if ended {
+                return Ok(());
+            }
         }
     }
-}
 
-/// What is the user's to do is for the user only: other ids of containers are others.
-fn serve(caller: BorrowedFd<'_>) -> io::Result<()> {
-    match channel::peer(caller)? == geteuid() {
-        true => broker::serve(caller),
-        false => Ok(()),
+    /// Answers those who are `ready`, and forgets who has hung up or makes no sense.
+    fn answer(&mut self, ready: &[bool]) {
+        let mut ready = ready.iter();
+        self.0.retain(|caller| {
+            let is_ready = ready.next().is_some_and(|it| *it);
+            !is_ready || broker::answer(caller.as_fd()).is_ok_and(|more| more)
+        });
+    }
+
+    /// What is the user's to do is for the user only: other ids of containers are others.
+    fn admit(&mut self, caller: Result<OwnedFd, Errno>) {
+        let is_users = |it: &OwnedFd| channel::peer(it.as_fd()) == Ok(geteuid());
+        let Some(caller) = caller.ok().filter(is_users) else {
+            return;
+        };
+        // Who says something is heard at once, and has to listen as well.
+        let _ = channel::set_patience(caller.as_fd(), PATIENCE);
+        // Whoever does not want anything so long has to call again.
+        if self.0.len() >= MOST_CALLERS {
+            self.0.remove(0);
+        }
+        self.0.push(caller);
     }
 }

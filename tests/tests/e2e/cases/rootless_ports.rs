@@ -250,15 +250,20 @@ fn a_killed_broker_is_replaced(world: &World) -> Result<()> {
 fn containers_with_own_ids_publish_ports(world: &World) -> Result<()> {
     let user = Ordinary::new(world)?;
     let port = free_port()?;
-    let (publish, own) = (format!("{port}:7"), format!("0:{USER}:1"));
-    let options = ["-p", &publish, "--uid-map", &own, "--restart=always"];
+    let publish = [format!("{port}:7"), format!("{port}:7/udp")];
+    let own = format!("0:{USER}:1");
+    let ports = ["-p", &publish[0], "-p", &publish[1]];
+    let options = [&ports[..], &["--uid-map", &own, "--restart=always"]].concat();
     echo(&user, world, "it", &options)?;
     let to = own_addresses(port)[0];
     answers(to, "first")?;
+    // A peer of the port's does not keep it, either.
+    ask(to, b"first")?;
     kill(first_process(&user, "it")?)?;
     eventually(PATIENCE, "it answers again", || {
         Ok(answers(to, "second").ok())
     })?;
+    ask(to, b"second")?;
     remove(&user, "it")
 }
 
