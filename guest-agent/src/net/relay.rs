@@ -22,15 +22,53 @@ const IDLE: Duration = Duration::from_secs(120);
 /// So many peers of a UDP port are remembered at once.
 const PEERS: usize = 1024;
 
+/// Where a container is, which can change.
+type Place = Rc<Cell<Option<Ipv4Addr>>>;
+
 /// Tasks that relay, until this is dropped.
-#[derive(Debug, Default)]
-pub(super) struct Relays(Vec<JoinHandle<()>>);
+#[derive(Debug)]
+pub(super) struct Relays {
+    tasks: Vec<JoinHandle<()>>,
+    container: Place,
+}
+
+/// A port of a container.
+#[derive(Debug, Clone)]
+struct Target {
+    container: Place,
+    port: u16,
+}
+
+impl Target {
+    /// Where the container is now.
+    fn address(&self) -> io::Result<SocketAddr> {
+        let address = self.container.get();
+        let address = address.ok_or(io::ErrorKind::NetworkUnreachable)?;
+        Ok(SocketAddr::new(address.into(), self.port))
+    }
+}
 
 impl Relays {
-    /// Relays what comes to `socket` to a port of the container at `address`.
-    pub(super) fn add(&mut self, target: ExposedPort, socket: OwnedFd, address: Ipv4Addr) {
-        let to = SocketAddr::new(address.into(), target.port);
-        self.0.push(spawn_local(async move {
+    /// Those of the container at `address`.
+    pub(super) fn to(address: Option<Ipv4Addr>) -> Self {
+        Self {
+            tasks: Vec::new(),
+            container: Rc::new(Cell::new(address)),
+        }
+    }
+
+    /// The container is there now, for whoever comes from now on.
+    pub(super) fn point_to(&self, address: Option<Ipv4Addr>) {
+        self.container.set(address);
+    }
+
+    /// Relays what comes to `socket` to a port of the container.
+    pub(super) fn add(&mut self, target: ExposedPort, socket: OwnedFd) {
+        let to = Target {
+            container: Rc::clone(&self.container),
+            port: target.port,
+        };
+        self.tasks.push(spawn_local(async move {
             let ended = match target.protocol {
                 PortProtocol::Tcp => connections(socket, to).await,
                 PortProtocol::Udp => datagrams(socket, to).await,
@@ -44,18 +82,18 @@ impl Relays {
 
 impl Drop for Relays {
     fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-async fn connections(socket: OwnedFd, to: SocketAddr) -> io::Result<()> {
+async fn connections(socket: OwnedFd, to: Target) -> io::Result<()> {
     let listener = TcpListener::from_std(socket.into())?;
     let mut going = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
-                    going.spawn_local(connection(client, to));
+                    going.spawn_local(connection(client, to.clone()));
                 }
                 Err(_) => sleep(PAUSE).await,
             },
@@ -66,8 +104,10 @@ async fn connections(socket: OwnedFd, to: SocketAddr) -> io::Result<()> {
 
 /// A container that does not listen refuses, so its client is hung up on. Each
 /// direction ends by itself.
-async fn connection(mut client: TcpStream, to: SocketAddr) {
-    if let Ok(mut server) = TcpStream::connect(to).await {
+async fn connection(mut client: TcpStream, to: Target) {
+    if let Ok(to) = to.address()
+        && let Ok(mut server) = TcpStream::connect(to).await
+    {
         let _ = client.set_nodelay(true);
         let _ = server.set_nodelay(true);
         let _ = copy_bidirectional(&mut client, &mut server).await;
@@ -87,7 +127,7 @@ impl Drop for Peer {
     }
 }
 
-async fn datagrams(socket: OwnedFd, to: SocketAddr) -> io::Result<()> {
+async fn datagrams(socket: OwnedFd, to: Target) -> io::Result<()> {
     let socket = Rc::new(UdpSocket::from_std(socket.into())?);
     let mut peers: HashMap<SocketAddr, Peer> = HashMap::new();
     let mut buffer = vec![0; MAX_DATAGRAM];
@@ -98,7 +138,7 @@ async fn datagrams(socket: OwnedFd, to: SocketAddr) -> io::Result<()> {
         };
         if !peers.contains_key(&from) {
             make_room(&mut peers);
-            match Peer::new(Rc::clone(&socket), from, to).await {
+            match Peer::new(Rc::clone(&socket), from, &to).await {
                 Ok(peer) => drop(peers.insert(from, peer)),
                 // As the network does with what it has no room for.
                 Err(_) => continue,
@@ -125,9 +165,9 @@ fn make_room(peers: &mut HashMap<SocketAddr, Peer>) {
 }
 
 impl Peer {
-    async fn new(socket: Rc<UdpSocket>, from: SocketAddr, to: SocketAddr) -> io::Result<Self> {
+    async fn new(socket: Rc<UdpSocket>, from: SocketAddr, to: &Target) -> io::Result<Self> {
         let towards = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
-        towards.connect(to).await?;
+        towards.connect(to.address()?).await?;
         let towards = Rc::new(towards);
         let heard = Rc::new(Cell::new(Instant::now()));
         let answers = answers(Rc::clone(&towards), socket, from, Rc::clone(&heard));
