@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use isolazi_protocol::{
-    DEFAULT_NETWORK, EndpointRequest, NetworkDetail, NetworkDriver, NetworkMember,
+    ContainerId, DEFAULT_NETWORK, EndpointRequest, NetworkDetail, NetworkDriver, NetworkMember,
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::error::NetError;
 use super::naming::ipv6_of;
@@ -121,13 +122,10 @@ impl Network {
     }
 }
 
-/// An id for what is no record: the name, and nothing behind it.
+/// An id for a network that has no record: always the same, as it is always there.
 pub(super) fn id_of_builtin(name: &str) -> String {
-    let mut bytes = [0; 32];
-    for (to, from) in bytes.iter_mut().zip(name.bytes()) {
-        *to = from;
-    }
-    isolazi_protocol::ContainerId::from_random(&bytes).to_string()
+    let digest: [u8; 32] = Sha256::digest(format!("isolazi network {name}")).into();
+    ContainerId::from_random(&digest).to_string()
 }
 
 #[cfg(test)]

@@ -168,17 +168,15 @@ impl NetworkStore {
             return Err(NetworkError::Exists(name));
         }
         let id = random_id()?;
-        let (subnet, gateway) = match request.subnet {
+        let routes = allocate::machine_routes();
+        let subnet = match request.subnet {
             Some(subnet) => {
-                let gateway = allocate::gateway(subnet, request.gateway)?;
-                allocate::check(subnet, &self.subnets(), &allocate::machine_routes())?;
-                (subnet, gateway)
+                allocate::check(subnet, &self.subnets(), &routes)?;
+                subnet
             }
-            None => {
-                let subnet = allocate::free(&self.subnets(), &allocate::machine_routes())?;
-                (subnet, allocate::gateway(subnet, request.gateway)?)
-            }
+            None => allocate::free(&self.subnets(), &routes)?,
         };
+        let gateway = allocate::gateway(subnet, request.gateway)?;
         let is_dual = request.ipv6 || request.ipv6_subnet.is_some();
         let ipv6 = is_dual.then(|| allocate::ipv6(request.ipv6_subnet, &id));
         let network = Network {

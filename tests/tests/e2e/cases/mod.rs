@@ -46,6 +46,7 @@ mod signals;
 mod stats;
 mod streams;
 mod terminal;
+mod user_networks;
 mod userns;
 mod vm;
 mod volumes;
@@ -95,6 +96,7 @@ pub(crate) fn all() -> Vec<Case> {
         init::all(),
         named_volumes::all(),
         networks::all(),
+        user_networks::all(),
         ports::all(),
         nobody::all(),
         files::all(),
