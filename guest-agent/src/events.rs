@@ -64,6 +64,14 @@ pub(crate) fn volume(root: &Path, name: &str, action: &str, further: Further<'_>
     write(Some(root), kind, action, name, attributes, further);
 }
 
+/// Tells what happened to a network of the engine in `root`.
+pub(crate) fn network(root: &Path, name: &str, id: &str, action: &str, further: Further<'_>) {
+    let attributes = [("name", name), ("type", "bridge")];
+    let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let kind = ObjectKind::Network;
+    write(Some(root), kind, action, id, attributes.into(), further);
+}
+
 /// An id for a further process.
 pub(crate) fn exec_id() -> String {
     let mut bytes = [0; 32];

@@ -6,6 +6,7 @@ mod options;
 mod security;
 mod userns;
 
+pub use network::network_detail;
 pub use options::volume;
 
 use std::time::{Duration, UNIX_EPOCH};

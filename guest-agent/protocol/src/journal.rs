@@ -36,7 +36,7 @@ pub struct Happening {
     pub kind: ObjectKind,
     /// Docker's word for it, such as `start` or `exec_create: ls`.
     pub action: String,
-    /// The container's id, the volume's name, the image's name or id.
+    /// The container's id, the volume's name, the image's name or id, the network's id.
     pub id: String,
     /// What else there is to know, by Docker's names.
     pub attributes: BTreeMap<String, String>,
@@ -52,6 +52,8 @@ pub enum ObjectKind {
     Image,
     /// A volume.
     Volume,
+    /// A network.
+    Network,
 }
 
 impl ObjectKind {
@@ -61,6 +63,7 @@ impl ObjectKind {
             Self::Container => "container",
             Self::Image => "image",
             Self::Volume => "volume",
+            Self::Network => "network",
         }
     }
 }

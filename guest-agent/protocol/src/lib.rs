@@ -64,8 +64,9 @@ pub use message::{
     Request, ServerMessage, Token,
 };
 pub use network::{
-    BadMacAddress, DEFAULT_NETWORK, Endpoint, ExposedPort, MAX_DATAGRAM, MacAddress, NetworkMode,
-    NetworkOptions, NetworkState, PortProtocol, PortRequest, PublishedPort,
+    BadMacAddress, DEFAULT_NETWORK, Endpoint, EndpointRequest, ExposedPort, Ipv6Endpoint,
+    MAX_DATAGRAM, MacAddress, NetworkDetail, NetworkDriver, NetworkMember, NetworkMode,
+    NetworkOptions, NetworkRequest, NetworkState, PortProtocol, PortRequest, PublishedPort,
 };
 pub use options::{
     ContainerOptions, Dns, ExtraHost, Limit, TmpfsMount, Ulimit, UnknownLimit, VolumeDetail,
@@ -82,7 +83,7 @@ pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
 pub use userns::{IdMapping, IdMappingError, UserNamespace};
 
 /// Version of the wire format. Host and agent must agree exactly.
-pub const GENERATION: u32 = 5;
+pub const GENERATION: u32 = 6;
 
 /// The vsock port on which a guest's agent listens.
 pub const AGENT_VSOCK_PORT: u32 = 1024;

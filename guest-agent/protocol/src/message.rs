@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BindSource, CgroupLimits, ContainerDetail, ContainerId, ContainerSpec, ContainerSummary,
-    ContainerUsage, Content, Digest, DiskUsage, ExecSpec, ExposedPort, Happening, LayerUsage,
-    PathInfo, ProcessInfo, RestartPolicy, SeccompProfile, VolumeDetail, WindowSize, WireError,
+    ContainerUsage, Content, Digest, DiskUsage, EndpointRequest, ExecSpec, ExposedPort, Happening,
+    LayerUsage, NetworkDetail, NetworkRequest, PathInfo, ProcessInfo, RestartPolicy,
+    SeccompProfile, VolumeDetail, WindowSize, WireError,
 };
 
 /// A secret that the host gives to the guest at boot and shows in every
@@ -232,6 +233,38 @@ pub enum Request {
         /// Those with a name of the user's, too.
         all: bool,
     },
+    /// Make a network. Answered by [`Reply::Networks`].
+    CreateNetwork(NetworkRequest),
+    /// The networks of these names or ids, or all. Answered by [`Reply::Networks`].
+    Networks {
+        /// Each must exist. `None` asks for all.
+        names: Option<Vec<String>>,
+    },
+    /// Remove a network that no running container is in. Answered by [`Reply::Done`].
+    RemoveNetwork {
+        /// Its name, its id, or the start of that.
+        name: String,
+        /// One that does not exist is no error.
+        force: bool,
+    },
+    /// Remove the networks that no container has, and what of the others nobody uses
+    /// on the machine. Answered by [`Reply::PrunedNetworks`].
+    PruneNetworks,
+    /// Let a container join a further network, at once where it runs. Answered by
+    /// [`Reply::Done`].
+    Connect {
+        /// Id, id prefix or name.
+        container: String,
+        /// Which network, and how.
+        endpoint: EndpointRequest,
+    },
+    /// Take a container off a network. Answered by [`Reply::Done`].
+    Disconnect {
+        /// Id, id prefix or name.
+        container: String,
+        /// The network's name, its id, or the start of that.
+        network: String,
+    },
     /// What is at a path of a container, all links followed? Answered by
     /// [`Reply::Path`].
     PathInfo {
@@ -393,6 +426,10 @@ pub enum Reply {
         /// What is free now.
         bytes: u64,
     },
+    /// Networks, by name.
+    Networks(Vec<NetworkDetail>),
+    /// Names of the networks that were removed.
+    PrunedNetworks(Vec<String>),
     /// What is at the path; `None` where there is nothing.
     Path(Option<PathInfo>),
     /// The first process first.

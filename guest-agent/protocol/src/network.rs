@@ -1,10 +1,14 @@
 //! Networks: what a container joins, what it publishes, and what came of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+
+use crate::ContainerId;
 
 /// Name of the network that a container joins where nobody says.
 pub const DEFAULT_NETWORK: &str = "bridge";
@@ -12,34 +16,77 @@ pub const DEFAULT_NETWORK: &str = "bridge";
 /// Most bytes of a UDP datagram (its length field has 16 bits).
 pub const MAX_DATAGRAM: usize = 65_535;
 
-/// Which network a container joins.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Which networks a container joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkMode {
     /// A network namespace with nothing but loopback.
     None,
-    /// The default bridge.
-    #[default]
-    Bridge,
+    /// These, each by an interface of its own: `eth0` is in the first one.
+    Networks(Vec<EndpointRequest>),
     /// The machine's own, without any isolation.
     Host,
     /// The one of another container, by its name or id.
     Container(String),
 }
 
+impl Default for NetworkMode {
+    fn default() -> Self {
+        Self::Networks(vec![EndpointRequest::new(DEFAULT_NETWORK)])
+    }
+}
+
+impl NetworkMode {
+    /// The networks that it joins.
+    pub fn endpoints(&self) -> &[EndpointRequest] {
+        match self {
+            Self::Networks(endpoints) => endpoints,
+            _ => &[],
+        }
+    }
+}
+
 impl fmt::Display for NetworkMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str("none"),
-            Self::Bridge => f.write_str(DEFAULT_NETWORK),
+            // Docker's name for all of it is that of the first one.
+            Self::Networks(endpoints) => {
+                f.write_str(endpoints.first().map_or(DEFAULT_NETWORK, |it| &it.network))
+            }
             Self::Host => f.write_str("host"),
             Self::Container(name) => write!(f, "container:{name}"),
         }
     }
 }
 
-/// How a container is to be in its network. What is not said is as if it were not
-/// there, so that containers made before an option existed can still be read.
+/// How a container is to be in a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndpointRequest {
+    /// The network's name.
+    pub network: String,
+    /// The container's address; a free one where there is none.
+    pub address: Option<Ipv4Addr>,
+    /// Its Ethernet address; made from the address where there is none.
+    pub mac: Option<MacAddress>,
+    /// Names that it has there, beside its own.
+    pub aliases: Vec<String>,
+}
+
+impl EndpointRequest {
+    /// In this network, without any wishes.
+    pub fn new(network: impl Into<String>) -> Self {
+        Self {
+            network: network.into(),
+            ..Self::default()
+        }
+    }
+}
+
+/// What of a container's network is the same in all networks that it is in. What is
+/// not said is as if it were not there, so that containers made before an option existed
+/// can still be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkOptions {
@@ -49,10 +96,6 @@ pub struct NetworkOptions {
     pub relayed: bool,
     /// Ports that the image says it serves; `inspect` shows them.
     pub exposed: Vec<ExposedPort>,
-    /// Its address; a free one where there is none.
-    pub address: Option<Ipv4Addr>,
-    /// Its Ethernet address; made from the address where there is none.
-    pub mac: Option<MacAddress>,
     /// Where it reaches the host; the network's gateway where there is none.
     pub host: Option<Ipv4Addr>,
 }
@@ -129,9 +172,17 @@ pub struct PublishedPort {
 #[serde(default)]
 pub struct NetworkState {
     /// Where it is attached.
-    pub endpoint: Option<Endpoint>,
+    pub endpoints: Vec<Endpoint>,
     /// How it can be reached from outside.
     pub ports: Vec<PublishedPort>,
+}
+
+impl NetworkState {
+    /// Where its way out begins, and published ports lead to: the first of its networks
+    /// that has a way out.
+    pub fn outward(&self) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| !endpoint.internal)
+    }
 }
 
 /// A container's place in a network.
@@ -139,14 +190,111 @@ pub struct NetworkState {
 pub struct Endpoint {
     /// Name of the network.
     pub network: String,
+    /// The container's interface there: `eth0`.
+    pub interface: String,
     /// Its address.
     pub address: Ipv4Addr,
     /// So many bits of the address are the network's.
     pub prefix: u8,
-    /// Where it sends what is for elsewhere.
+    /// The machine's address there, to which it sends what is for elsewhere.
     pub gateway: Ipv4Addr,
+    /// There is no way out of the network.
+    pub internal: bool,
     /// Its Ethernet address.
     pub mac: MacAddress,
+    /// Names that it has there, beside its own.
+    pub aliases: Vec<String>,
+    /// The same by IPv6, where the network has it.
+    pub ipv6: Option<Ipv6Endpoint>,
+}
+
+/// A container's place in a network's range of IPv6 addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipv6Endpoint {
+    /// Its address.
+    pub address: Ipv6Addr,
+    /// So many bits of the address are the network's.
+    pub prefix: u8,
+    /// The machine's address there.
+    pub gateway: Ipv6Addr,
+}
+
+/// A network that is to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRequest {
+    /// Its name.
+    pub name: String,
+    /// Its addresses; free ones where there are none.
+    pub subnet: Option<Ipv4Net>,
+    /// The machine's address there; the first one where there is none.
+    pub gateway: Option<Ipv4Addr>,
+    /// It has no way out.
+    pub internal: bool,
+    /// It has IPv6, too.
+    pub ipv6: bool,
+    /// Its IPv6 addresses; made-up ones where there are none (RFC 4193).
+    pub ipv6_subnet: Option<Ipv6Net>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What makes a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkDriver {
+    /// A bridge of its own.
+    Bridge,
+    /// The machine's network.
+    Host,
+    /// Nothing.
+    Null,
+}
+
+impl NetworkDriver {
+    /// Docker's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Host => "host",
+            Self::Null => "null",
+        }
+    }
+}
+
+/// Everything there is to know of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkDetail {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Nanoseconds since the Unix epoch; 0 for those that are always there.
+    pub created_at: u64,
+    /// What makes it.
+    pub driver: NetworkDriver,
+    /// The link that it is on the machine, where it is one.
+    pub bridge: Option<String>,
+    /// Its addresses, and the machine's among them.
+    pub ipv4: Option<(Ipv4Net, Ipv4Addr)>,
+    /// The same by IPv6.
+    pub ipv6: Option<(Ipv6Net, Ipv6Addr)>,
+    /// It has no way out.
+    pub internal: bool,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The containers that are in it.
+    pub members: Vec<NetworkMember>,
+}
+
+/// A running container, and its place in a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkMember {
+    /// Its id.
+    pub container: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// Its place.
+    pub endpoint: Endpoint,
 }
 
 /// An Ethernet address: `02:42:ac:14:00:02`.

@@ -102,6 +102,11 @@ impl ContainerStore {
         })
     }
 
+    /// The folder of the engine, which has this one.
+    pub(crate) fn engine(&self) -> &Path {
+        self.root.parent().unwrap_or(&self.root)
+    }
+
     /// The same store, of a guest: it makes up other names.
     pub fn in_guest(self, in_guest: bool) -> Self {
         Self { in_guest, ..self }

@@ -20,9 +20,5 @@ pub(super) async fn bring_up() -> io::Result<()> {
     };
     links.add_address(card.index, ADDRESS, PREFIX).await?;
     links.bring_up(card.index).await?;
-    match links.add_default_route(GATEWAY).await {
-        // An agent that starts anew finds it.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        done => done,
-    }
+    links.add_default_route(GATEWAY).await
 }

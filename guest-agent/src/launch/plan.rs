@@ -4,13 +4,12 @@
 //! The agent writes it, the shim carries it out. It is also kept in the
 //! container's folder, from where an `exec` takes its defaults.
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use isolazi_protocol::{
-    BindRecursion, CgroupLimits, ContainerId, DeviceRule, IdMapping, MacAddress, PortRequest,
+    BindRecursion, CgroupLimits, ContainerId, DeviceRule, EndpointRequest, IdMapping, PortRequest,
     ProcessSpec, Propagation, Ulimit,
 };
 
@@ -244,22 +243,20 @@ pub enum NetworkPlan {
     Machine,
     /// That of another container, which runs.
     Container(ContainerId),
-    /// A namespace attached to a bridge.
-    Bridge(EndpointPlan),
+    /// A namespace attached to bridges.
+    Networks(NetworksPlan),
 }
 
-/// What a container wants of the network that it is attached to.
+/// What a container wants of the networks that it is attached to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct EndpointPlan {
+pub struct NetworksPlan {
+    /// Which, in the order of its interfaces.
+    pub endpoints: Vec<EndpointRequest>,
     /// Ports to publish.
     pub ports: Vec<PortRequest>,
     /// Somebody else publishes them, who is nearer to those who come.
     pub relayed: bool,
-    /// This address and no other.
-    pub address: Option<Ipv4Addr>,
-    /// This Ethernet address and no other.
-    pub mac: Option<MacAddress>,
 }
 
 /// The container's control group.

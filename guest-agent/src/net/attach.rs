@@ -1,80 +1,70 @@
-//! Attaching a container to a network, and taking it away again.
+//! Attaching a container to networks, and taking it away again.
 
-use std::fs;
+use std::cell::RefCell;
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 
-use isolazi_protocol::{Endpoint, MacAddress, NetworkState, PortRequest, PublishedPort};
+use isolazi_protocol::{Endpoint, NetworkState, PortRequest, PublishedPort};
+use tokio::sync::Mutex;
 
+use super::bridge::taken;
+use super::cable::{self, Join};
 use super::error::NetError;
-use super::links::{INSIDE, Links};
+use super::links::Links;
+use super::names::{Directory, NameServer, Sockets};
 use super::namespace::NetNamespace;
+use super::naming::link_of;
 use super::network::Network;
 use super::nft::{self, Station};
 use super::ports::Reservation;
 use super::relay::Relays;
-use super::subnet::{address_of, link_of, mac_of};
 
-/// What a container wants of its network.
+/// What a container wants of its networks.
 #[derive(Debug)]
-pub(crate) struct Wish<'a> {
-    /// This address and no other.
-    pub(crate) address: Option<Ipv4Addr>,
-    /// This one if it is free: the one that it had before.
-    pub(crate) rather: Option<Ipv4Addr>,
-    /// This Ethernet address; otherwise one is made.
-    pub(crate) mac: Option<MacAddress>,
+pub(crate) struct Wish {
+    /// Those that it joins, in the order of its interfaces.
+    pub(crate) joins: Vec<Join>,
     /// Ports that lead to it.
-    pub(crate) ports: &'a [PortRequest],
+    pub(crate) ports: Vec<PortRequest>,
     /// They are those of another machine, which relays them.
     pub(crate) relayed: bool,
     /// They are those of the machine outside, where a broker listens here.
     pub(crate) broker: Option<PathBuf>,
 }
 
-impl Wish<'_> {
+impl Wish {
     /// Takes the ports: what is most likely to fail, and leaves nothing behind.
     pub(crate) fn reserve(&self) -> Result<Reservation, NetError> {
         match &self.broker {
-            _ if self.relayed => Ok(Reservation::elsewhere(self.ports)),
-            Some(socket) => Reservation::through(socket, self.ports),
-            None => Reservation::of(self.ports),
+            _ if self.relayed => Ok(Reservation::elsewhere(&self.ports)),
+            Some(socket) => Reservation::through(socket, &self.ports),
+            None => Reservation::of(&self.ports),
         }
     }
 }
 
-/// A network namespace that is attached. Dropped, it takes the cable along, unless
+/// A network namespace that is attached. Dropped, it takes the cables along, unless
 /// somebody else is in there.
 #[derive(Debug)]
 pub(crate) struct Connection {
     namespace: NetNamespace,
-    endpoint: Endpoint,
-    ports: Vec<PublishedPort>,
+    state: NetworkState,
+    /// Where it asks for names, once it is in a network that has them.
+    sockets: Option<Sockets>,
 }
 
-/// A container's network. Dropped, it takes the relays of its ports along;
-/// [`Attachment::detach`] takes everything.
-#[derive(Debug)]
-pub(crate) struct Attachment {
-    connection: Connection,
-    relays: Relays,
-}
-
-/// Makes a network namespace that is attached to `network`.
-pub(crate) async fn attach(network: &Network, wish: &Wish<'_>) -> Result<Attachment, NetError> {
-    let reserved = wish.reserve()?;
+/// Makes a network namespace that is attached as `wish` says.
+pub(crate) async fn attach(wish: &Wish, ports: &[PublishedPort]) -> Result<Connection, NetError> {
     let namespace = NetNamespace::create().map_err(NetError::kernel("make a network namespace"))?;
-    let connection = connect(network, wish, reserved.ports(), namespace).await?;
-    Ok(Attachment::new(connection, reserved))
+    connect(wish, ports, namespace).await
 }
 
 /// The same of a namespace that is there, by a caller without a runtime: on a thread
 /// of its own, as long as it takes.
 pub(crate) fn connect_now(
-    network: &Network,
-    wish: &Wish<'_>,
+    wish: &Wish,
     ports: &[PublishedPort],
     namespace: NetNamespace,
 ) -> Result<Connection, NetError> {
@@ -83,7 +73,7 @@ pub(crate) fn connect_now(
             .enable_io()
             .build()
             .map_err(NetError::kernel("start a runtime"))?;
-        runtime.block_on(connect(network, wish, ports, namespace))
+        runtime.block_on(connect(wish, ports, namespace))
     };
     let connected = std::thread::scope(|scope| scope.spawn(connecting).join());
     connected.unwrap_or_else(|_| {
@@ -93,252 +83,225 @@ pub(crate) fn connect_now(
 }
 
 async fn connect(
-    network: &Network,
-    wish: &Wish<'_>,
+    wish: &Wish,
     ports: &[PublishedPort],
     namespace: NetNamespace,
 ) -> Result<Connection, NetError> {
-    let links = Links::open().map_err(NetError::kernel("talk to the kernel about links"))?;
-    let bridge = bridge(&links, network).await?;
-    forget_ipv6(&namespace).map_err(NetError::kernel("set up the network namespace"))?;
-    let cable = Cable {
-        links: &links,
-        network,
-        bridge,
-        inside: &namespace,
-    };
-    let (address, mac) = cable.lay(wish).await?;
-    let endpoint = Endpoint {
-        network: network.name.clone(),
-        address,
-        prefix: network.subnet.prefix(),
-        gateway: network.gateway,
-        mac,
-    };
-    configure(&namespace, &endpoint)
-        .await
-        .map_err(NetError::kernel(format!(
-            "configure {INSIDE} in the container"
-        )))?;
-    let station = Station::new(&endpoint, ports);
-    if !ports.is_empty()
-        && let Some(port) = links
-            .find(&station.link)
-            .await
-            .map_err(NetError::kernel("find the cable"))?
-    {
-        let reflecting = links.reflect(port.index).await;
-        reflecting.map_err(NetError::kernel(format!(
-            "set up the bridge's port {}",
-            station.link
-        )))?;
+    let links = links()?;
+    cable::forget_ipv6(&namespace).map_err(NetError::kernel("set up the network namespace"))?;
+    let mut endpoints = Vec::new();
+    for (index, join) in wish.joins.iter().enumerate() {
+        let interface = format!("eth{index}");
+        endpoints.push(cable::lay(&links, join, &namespace, &interface).await?);
     }
-    nft::admit(network, &station).map_err(NetError::kernel("set the firewall's rules"))?;
-    Ok(Connection {
-        namespace,
-        endpoint,
+    let state = NetworkState {
+        endpoints,
         ports: ports.to_vec(),
+    };
+    let networks = wish.joins.iter().map(|join| &join.network);
+    admit(&links, networks.zip(&state.endpoints), &state).await?;
+    if let Some(outward) = state.outward() {
+        let led = cable::lead_out(&namespace, outward).await;
+        led.map_err(NetError::kernel("give the container a route"))?;
+    }
+    let has_names = wish.joins.iter().any(|join| join.network.has_names());
+    let sockets = has_names.then(|| Sockets::open(&namespace)).transpose();
+    Ok(Connection {
+        sockets: sockets.map_err(NetError::kernel("serve names in the container"))?,
+        namespace,
+        state,
     })
+}
+
+/// Lets the container into networks by the firewall's rules.
+async fn admit(
+    links: &Links,
+    endpoints: impl Iterator<Item = (&Network, &Endpoint)>,
+    state: &NetworkState,
+) -> Result<(), NetError> {
+    let stations = endpoints.map(|(network, endpoint)| (network, station(endpoint, state)));
+    let stations: Vec<_> = stations.collect();
+    if let Some(outward) = state.outward()
+        && !state.ports.is_empty()
+    {
+        let name = link_of(outward.address);
+        let link = links.find(&name).await;
+        let link = link.map_err(NetError::kernel("find the cable"))?;
+        if let Some(port) = link {
+            let failed = NetError::kernel(format!("set up the bridge's port {name}"));
+            links.reflect(port.index).await.map_err(failed)?;
+        }
+    }
+    nft::admit(&stations).map_err(NetError::kernel("set the firewall's rules"))
+}
+
+/// The container in one of its networks, with its ports if they lead there.
+fn station<'a>(endpoint: &Endpoint, state: &'a NetworkState) -> Station<'a> {
+    let carries = state.outward() == Some(endpoint);
+    Station::new(endpoint, if carries { &state.ports } else { &[] })
+}
+
+fn links() -> Result<Links, NetError> {
+    Links::open().map_err(NetError::kernel("talk to the kernel about links"))
 }
 
 impl Connection {
     /// For whoever asks how the container is attached.
-    pub(crate) fn state(&self) -> NetworkState {
-        NetworkState {
-            endpoint: Some(self.endpoint.clone()),
-            ports: self.ports.clone(),
-        }
+    pub(crate) fn state(&self) -> &NetworkState {
+        &self.state
     }
 }
 
+/// A container's network. Dropped, it takes the relays of its ports and its name server
+/// along; [`Attachment::detach`] takes everything.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    namespace: NetNamespace,
+    state: Rc<RefCell<NetworkState>>,
+    relays: Relays,
+    directory: Directory,
+    names: RefCell<Option<NameServer>>,
+    /// Held while the networks change.
+    changing: Mutex<()>,
+}
+
 impl Attachment {
-    /// What is connected, with relays of what is `reserved` for it. To be called within
-    /// a `LocalSet`.
-    pub(crate) fn new(connection: Connection, reserved: Reservation) -> Self {
-        let relays = reserved.relay_to(connection.endpoint.address);
-        Self { connection, relays }
+    /// What is connected, with relays of what is `reserved` for it, and the names that
+    /// `directory` knows. To be called within a `LocalSet`.
+    pub(crate) fn new(connection: Connection, reserved: Reservation, directory: Directory) -> Self {
+        let state = Rc::new(RefCell::new(connection.state));
+        let outward = state.borrow().outward().map(|it| it.address);
+        let sockets = connection.sockets;
+        let names = sockets.map(|it| NameServer::start(it, &directory, &state));
+        Self {
+            namespace: connection.namespace,
+            relays: reserved.relay_to(outward),
+            directory,
+            names: RefCell::new(names),
+            state,
+            changing: Mutex::default(),
+        }
     }
 
     /// The container's network namespace.
     pub(crate) fn namespace(&self) -> BorrowedFd<'_> {
-        self.connection.namespace.as_fd()
+        self.namespace.as_fd()
     }
 
     /// For whoever asks how the container is attached.
     pub(crate) fn state(&self) -> NetworkState {
-        self.connection.state()
+        self.state.borrow().clone()
     }
 
-    /// Takes the container off the network. What cannot be removed is in nobody's way:
-    /// the cable goes with the namespace, and a rule with the next owner of the address.
-    pub(crate) async fn detach(self) -> io::Result<()> {
-        self.relays.end().await;
-        let station = Station::new(&self.connection.endpoint, &self.connection.ports);
-        // While the link is there nobody else can have the address, and rules that
-        // are theirs cannot be mistaken for these.
-        let dismissed = nft::dismiss(&station);
-        let links = Links::open()?;
-        if let Some(link) = links.find(&station.link).await? {
-            links.remove(link.index).await?;
+    /// Attaches the running container to a further network.
+    pub(crate) async fn join(&self, join: &Join) -> Result<(), NetError> {
+        let _changing = self.changing.lock().await;
+        let mut state = self.state();
+        let is_free = |name: &String| state.endpoints.iter().all(|it| it.interface != *name);
+        let mut names = (0..).map(|index| format!("eth{index}"));
+        let interface = names.find(is_free).unwrap_or_default();
+        let links = links()?;
+        let endpoint = cable::lay(&links, join, &self.namespace, &interface).await?;
+        state.endpoints.push(endpoint.clone());
+        let joined = self.settle(&links, &join.network, &endpoint, state).await;
+        if joined.is_err() {
+            // The rules for it, if there are any, go with the next owner of its address.
+            let _ = cable::remove(&endpoint).await;
         }
-        dismissed
+        joined
     }
+
+    async fn settle(
+        &self,
+        links: &Links,
+        network: &Network,
+        endpoint: &Endpoint,
+        state: NetworkState,
+    ) -> Result<(), NetError> {
+        admit(links, [(network, endpoint)].into_iter(), &state).await?;
+        if network.has_names() && self.names.borrow().is_none() {
+            let sockets = Sockets::open(&self.namespace);
+            let sockets = sockets.map_err(NetError::kernel("serve names in the container"))?;
+            let server = NameServer::start(sockets, &self.directory, &self.state);
+            self.names.replace(Some(server));
+        }
+        self.lead_out(&state).await?;
+        self.state.replace(state);
+        Ok(())
+    }
+
+    /// Takes the running container off the network of this name; `None` where it is not
+    /// in there. `networks` are the others.
+    pub(crate) async fn leave(
+        &self,
+        name: &str,
+        others: &[Network],
+    ) -> Result<Option<Endpoint>, NetError> {
+        let _changing = self.changing.lock().await;
+        let before = self.state();
+        let Some(at) = before.endpoints.iter().position(|it| it.network == name) else {
+            return Ok(None);
+        };
+        let mut state = before.clone();
+        let left = state.endpoints.remove(at);
+        dismiss(&left, &before)
+            .await
+            .map_err(NetError::kernel("take the container off the network"))?;
+        self.state.replace(state.clone());
+        // What led through there leads through another one, if there is any.
+        if let Some(outward) = state.outward()
+            && let Some(network) = others.iter().find(|it| it.name == outward.network)
+        {
+            admit(&links()?, [(network, outward)].into_iter(), &state).await?;
+        }
+        self.lead_out(&state).await?;
+        Ok(Some(left))
+    }
+
+    /// Has the container's way out, and its ports, follow its networks.
+    async fn lead_out(&self, state: &NetworkState) -> Result<(), NetError> {
+        let outward = state.outward();
+        self.relays.point_to(outward.map(|it| it.address));
+        match outward {
+            Some(outward) => cable::lead_out(&self.namespace, outward)
+                .await
+                .map_err(NetError::kernel("give the container a route")),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the container off its networks. What cannot be removed is in nobody's way:
+    /// the cables go with the namespace, and a rule with the next owner of the address.
+    pub(crate) async fn detach(&self) -> io::Result<()> {
+        self.relays.end().await;
+        let _changing = self.changing.lock().await;
+        let state = self.state();
+        let mut detached = Ok(());
+        for endpoint in &state.endpoints {
+            detached = detached.and(dismiss(endpoint, &state).await);
+        }
+        detached
+    }
+}
+
+/// While the link is there nobody else can have the address, and rules that are theirs
+/// cannot be mistaken for these.
+async fn dismiss(endpoint: &Endpoint, state: &NetworkState) -> io::Result<()> {
+    let dismissed = nft::dismiss(&station(endpoint, state));
+    cable::remove(endpoint).await?;
+    dismissed
 }
 
 /// Removes the rules for a container that has ended without being taken off its
-/// network, unless somebody has its address by now. The next owner of the address
+/// networks, unless somebody has its address by now. The next owner of the address
 /// or of a port removes them, too, so what fails here is not worth telling.
 pub(crate) fn forget(state: &NetworkState) {
-    let Some(endpoint) = &state.endpoint else {
+    let Ok(taken) = taken() else {
         return;
     };
-    if taken().is_ok_and(|taken| !taken.contains(&endpoint.address)) {
-        let _ = nft::dismiss(&Station::new(endpoint, &state.ports));
-    }
-}
-
-/// The index of the network's bridge, which is made, or mended, where need be.
-async fn bridge(links: &Links, network: &Network) -> Result<u32, NetError> {
-    let name = &network.bridge;
-    let failed = || NetError::kernel(format!("make the bridge {name}"));
-    let link = match links.find(name).await.map_err(failed())? {
-        Some(link) => link,
-        None => {
-            match links.add_bridge(name, mac_of(network.gateway)).await {
-                // Somebody else was faster.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                made => made.map_err(failed())?,
-            }
-            // The machine itself is reached by IPv4 there; not fatal where it has no IPv6.
-            let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
-            let link = links.find(name).await.map_err(failed())?;
-            let link = link.ok_or_else(|| failed()(io::ErrorKind::NotFound.into()))?;
-            plug_in_again(links, network, link.index)
-                .await
-                .map_err(failed())?;
-            link
-        }
-    };
-    if !link.is_bridge {
-        return Err(NetError::NotABridge(name.clone()));
-    }
-    let prefix = network.subnet.prefix();
-    let addressed = links.add_address(link.index, network.gateway, prefix);
-    addressed.await.map_err(failed())?;
-    if !link.is_up {
-        links.bring_up(link.index).await.map_err(failed())?;
-    }
-    forward().map_err(NetError::kernel(
-        "let the machine forward packets (net.ipv4.ip_forward)",
-    ))?;
-    Ok(link.index)
-}
-
-/// Puts the cables of running containers into the bridge when it is made anew.
-async fn plug_in_again(links: &Links, network: &Network, bridge: u32) -> io::Result<()> {
-    for address in taken()?.into_iter().filter(|&it| network.may_give(it)) {
-        if let Some(link) = links.find(&link_of(address)).await? {
-            links.plug_in(link.index, bridge).await?;
+    for endpoint in &state.endpoints {
+        if !taken.contains(&endpoint.address) {
+            let _ = nft::dismiss(&station(endpoint, state));
         }
     }
-    Ok(())
-}
-
-/// Has the machine pass packets on between its links, if it does not yet.
-fn forward() -> io::Result<()> {
-    const SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
-    match fs::read_to_string(SWITCH)?.trim() {
-        "1" => Ok(()),
-        _ => fs::write(SWITCH, "1"),
-    }
-}
-
-/// Has links that come to the namespace later go without IPv6, as the bridge does.
-fn forget_ipv6(namespace: &NetNamespace) -> io::Result<()> {
-    const SWITCH: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
-    match namespace.within(|| fs::write(SWITCH, "1"))? {
-        // A kernel without IPv6 has none to forget.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
-}
-
-/// The addresses of all containers that are attached anywhere on this machine.
-fn taken() -> io::Result<Vec<Ipv4Addr>> {
-    let table = fs::read_to_string("/proc/thread-self/net/dev")?;
-    let names = table.lines().filter_map(|line| line.split_once(':'));
-    Ok(names
-        .filter_map(|(name, _)| address_of(name.trim()))
-        .collect())
-}
-
-/// What it takes to lay a cable.
-struct Cable<'a> {
-    links: &'a Links,
-    network: &'a Network,
-    bridge: u32,
-    inside: &'a NetNamespace,
-}
-
-impl Cable<'_> {
-    /// Connects the namespace to the bridge, by the first address that is free.
-    async fn lay(&self, wish: &Wish<'_>) -> Result<(Ipv4Addr, MacAddress), NetError> {
-        if let Some(address) = wish.address {
-            return match self.network.may_give(address) {
-                false => Err(NetError::Outside {
-                    address,
-                    network: self.network.name.clone(),
-                    subnet: self.network.subnet.to_string(),
-                }),
-                true => self
-                    .try_address(address, wish.mac)
-                    .await?
-                    .ok_or(NetError::AddressTaken(address)),
-            };
-        }
-        let taken = taken().map_err(NetError::kernel("list the machine's links"))?;
-        let rather = wish
-            .rather
-            .filter(|&address| self.network.may_give(address));
-        let candidates = rather.into_iter().chain(self.network.addresses());
-        for address in candidates.filter(|address| !taken.contains(address)) {
-            if let Some(laid) = self.try_address(address, wish.mac).await? {
-                return Ok(laid);
-            }
-        }
-        Err(NetError::Full {
-            network: self.network.name.clone(),
-            subnet: self.network.subnet.to_string(),
-        })
-    }
-
-    /// `None` where somebody else has the address by now.
-    async fn try_address(
-        &self,
-        address: Ipv4Addr,
-        mac: Option<MacAddress>,
-    ) -> Result<Option<(Ipv4Addr, MacAddress)>, NetError> {
-        let mac = mac.unwrap_or_else(|| mac_of(address));
-        let name = link_of(address);
-        match self
-            .links
-            .add_cable(&name, self.bridge, self.inside, mac)
-            .await
-        {
-            Ok(()) => Ok(Some((address, mac))),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-            Err(error) => Err(NetError::kernel("connect the container (veth)")(error)),
-        }
-    }
-}
-
-async fn configure(namespace: &NetNamespace, endpoint: &Endpoint) -> io::Result<()> {
-    let links = Links::within(namespace)?;
-    let eth0 = links.find(INSIDE).await?;
-    let eth0 = eth0.ok_or(io::ErrorKind::NotFound)?.index;
-    links
-        .add_address(eth0, endpoint.address, endpoint.prefix)
-        .await?;
-    links.bring_up(eth0).await?;
-    links.add_default_route(endpoint.gateway).await
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::Ipv4Net;
 use isolazi_protocol::{ErrorCode, ExposedPort, PortProtocol, WireError};
 
 /// Why a container cannot have its network.
@@ -24,7 +25,7 @@ pub(crate) enum NetError {
         /// Its name.
         network: String,
         /// Its addresses.
-        subnet: String,
+        subnet: Ipv4Net,
     },
     /// An address that was asked for is not one of the network's.
     #[error(
@@ -36,7 +37,7 @@ pub(crate) enum NetError {
         /// The network's name.
         network: String,
         /// Its addresses.
-        subnet: String,
+        subnet: Ipv4Net,
     },
     /// An address that was asked for is somebody else's.
     #[error("{0} belongs to another container; choose another with --ip")]

@@ -1,14 +1,16 @@
 //! Links, addresses and routes: rtnetlink(7).
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use futures_util::TryStreamExt;
 use isolazi_protocol::MacAddress;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
+use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
     RouteMessageBuilder,
@@ -79,7 +81,8 @@ impl Links {
         self.add(bridge.build()).await
     }
 
-    /// Makes a cable: `name` here, up and in the bridge, and `eth0` in `inside`.
+    /// Makes a cable: `name` here, up and in the bridge, and the other end in a
+    /// namespace.
     ///
     /// # Errors
     /// `AlreadyExists` where there is any link of that name here.
@@ -87,14 +90,13 @@ impl Links {
         &self,
         name: &str,
         bridge: u32,
-        inside: &NetNamespace,
-        mac: MacAddress,
+        inside: &CableEnd<'_>,
     ) -> io::Result<()> {
         let mut peer = LinkMessage::default();
         peer.attributes = vec![
-            LinkAttribute::IfName(INSIDE.to_owned()),
-            LinkAttribute::Address(mac.0.to_vec()),
-            LinkAttribute::NetNsFd(inside.as_fd().as_raw_fd()),
+            LinkAttribute::IfName(inside.interface.to_owned()),
+            LinkAttribute::Address(inside.mac.0.to_vec()),
+            LinkAttribute::NetNsFd(inside.namespace.as_fd().as_raw_fd()),
         ];
         let cable = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(name.to_owned())
@@ -131,25 +133,45 @@ impl Links {
     pub(crate) async fn add_address(
         &self,
         link: u32,
-        address: Ipv4Addr,
+        address: impl Into<IpAddr>,
         prefix: u8,
     ) -> io::Result<()> {
-        let request = self.handle.address().add(link, address.into(), prefix);
+        let address = address.into();
+        let mut request = self.handle.address().add(link, address, prefix);
+        if address.is_ipv6() {
+            // Nobody else has it, so there is no need to ask around first (RFC 4862, 5.4).
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
         match request.execute().await.map_err(to_io) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             done => done,
         }
     }
 
-    /// Sends what is for elsewhere to `gateway`.
+    /// Sends what is for elsewhere to `gateway`. That there is such a route is fine.
     pub(crate) async fn add_default_route(&self, gateway: Ipv4Addr) -> io::Result<()> {
         let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway);
-        self.handle
+        self.add_route(route.build()).await
+    }
+
+    /// The same by IPv6.
+    pub(super) async fn add_default_ipv6_route(&self, gateway: Ipv6Addr) -> io::Result<()> {
+        let route = RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway);
+        self.add_route(route.build()).await
+    }
+
+    async fn add_route(&self, route: RouteMessage) -> io::Result<()> {
+        match self
+            .handle
             .route()
-            .add(route.build())
+            .add(route)
             .execute()
             .await
             .map_err(to_io)
+        {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            done => done,
+        }
     }
 
     async fn add(&self, link: LinkMessage) -> io::Result<()> {
@@ -169,8 +191,12 @@ impl Drop for Links {
     }
 }
 
-/// Name of a container's end of its cable.
-pub(super) const INSIDE: &str = "eth0";
+/// A container's end of a cable.
+pub(super) struct CableEnd<'a> {
+    pub(super) namespace: &'a NetNamespace,
+    pub(super) interface: &'a str,
+    pub(super) mac: MacAddress,
+}
 
 fn is_bridge(link: &LinkMessage) -> bool {
     link.attributes.iter().any(|attribute| match attribute {

@@ -1,5 +1,5 @@
-//! A container's network: its namespace, its place on a bridge, its way out and
-//! its ports, all by netlink and all by the container's shim.
+//! A container's networks: its namespace, its places on bridges, its way out, its ports
+//! and its names, all by netlink and all by the container's shim.
 //!
 //! ```text
 //!   machine ──── isolazi0 (bridge, 172.20.0.1/24)
@@ -13,27 +13,38 @@
 //! can be. So allocation is safe between any number of commands, and an address
 //! returns when its container ends, however that comes about.
 //!
+//! Networks of the user's are described in files; see [`store`]. In them containers find
+//! each other by name; see [`names`].
+//!
 //! Nothing here trusts that what was made is still there: every attachment makes
 //! what is missing of bridge, rules and kernel parameters.
 
+mod allocate;
 mod attach;
+mod bridge;
 pub(crate) mod broker;
+mod cable;
 mod datagram;
 mod error;
 mod links;
+mod members;
+mod names;
 mod namespace;
+mod naming;
 mod network;
 mod nft;
 mod ports;
 mod relay;
-mod subnet;
+mod store;
 
 pub(crate) use attach::{Attachment, Connection, Wish, attach, connect_now, forget};
-pub(crate) use error::NetError;
+pub(crate) use cable::Join;
 pub(crate) use links::Links;
+pub(crate) use names::{ADDRESS as NAME_SERVER, Directory, HOST_NAMES, Upstream};
 pub(crate) use namespace::NetNamespace;
 pub(crate) use network::Network;
 pub(crate) use ports::Reservation;
+pub(crate) use store::{Hold, NetworkError, NetworkStore};
 
 #[cfg(test)]
 mod tests;

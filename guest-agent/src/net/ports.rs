@@ -82,11 +82,11 @@ impl Reservation {
         &self.ports
     }
 
-    /// Relays what comes to the sockets to the container at `address`.
-    pub(super) fn relay_to(self, address: Ipv4Addr) -> Relays {
-        let mut relays = Relays::new();
+    /// Relays what comes to the sockets to the container at `address`, if it has one.
+    pub(super) fn relay_to(self, address: Option<Ipv4Addr>) -> Relays {
+        let relays = Relays::to(address);
         for (port, socket) in self.ports.iter().zip(self.sockets) {
-            relays.add(port.target, socket, address);
+            relays.add(port.target, socket);
         }
         relays
     }

@@ -1,7 +1,7 @@
 //! Passing on what comes to a published port of the machine's and that the kernel's
 //! rules do not redirect: see [`ports`](super::ports).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,31 +33,61 @@ const SPARE: usize = 256;
 /// Descriptors that are left to relays.
 type Room = Arc<Semaphore>;
 
+/// Where a container is, which can change.
+type Place = Rc<Cell<Option<Ipv4Addr>>>;
+
 /// Tasks that relay, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Relays {
-    tasks: Vec<JoinHandle<()>>,
+    tasks: RefCell<Vec<JoinHandle<()>>>,
+    container: Place,
     room: Room,
 }
 
+/// A port of a container.
+#[derive(Debug, Clone)]
+struct Target {
+    container: Place,
+    port: u16,
+}
+
+impl Target {
+    /// Where the container is now.
+    fn address(&self) -> io::Result<SocketAddr> {
+        let address = self.container.get();
+        let address = address.ok_or(io::ErrorKind::NetworkUnreachable)?;
+        Ok(SocketAddr::new(address.into(), self.port))
+    }
+}
+
 impl Relays {
-    /// None yet. Together they take no more descriptors than the process can do without.
-    pub(super) fn new() -> Self {
+    /// Those of the container at `address`. Together they take no more descriptors than
+    /// the process can do without.
+    pub(super) fn to(address: Option<Ipv4Addr>) -> Self {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let room = limit - SPARE.min(limit / 2);
         Self {
-            tasks: Vec::new(),
+            tasks: RefCell::default(),
+            container: Rc::new(Cell::new(address)),
             room: Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))),
         }
     }
 
-    /// Relays what comes to `socket` to a port of the container at `address`.
-    pub(super) fn add(&mut self, target: ExposedPort, socket: OwnedFd, address: Ipv4Addr) {
-        let to = SocketAddr::new(address.into(), target.port);
+    /// The container is there now, for whoever comes from now on.
+    pub(super) fn point_to(&self, address: Option<Ipv4Addr>) {
+        self.container.set(address);
+    }
+
+    /// Relays what comes to `socket` to a port of the container.
+    pub(super) fn add(&self, target: ExposedPort, socket: OwnedFd) {
+        let to = Target {
+            container: Rc::clone(&self.container),
+            port: target.port,
+        };
         self.room.forget_permits(1);
         let room = Arc::clone(&self.room);
-        self.tasks.push(spawn_local(async move {
+        let task = spawn_local(async move {
             let ended = match target.protocol {
                 PortProtocol::Tcp => connections(socket, to, room).await,
                 PortProtocol::Udp => datagrams(socket, to, room).await,
@@ -65,12 +95,13 @@ impl Relays {
             if let Err(error) = ended {
                 eprintln!("shim: cannot relay port {target}: {error}");
             }
-        }));
+        });
+        self.tasks.borrow_mut().push(task);
     }
 
     /// Ends them. Their ports are free then, and not only soon, as after a drop.
-    pub(super) async fn end(mut self) {
-        for task in self.tasks.drain(..) {
+    pub(super) async fn end(&self) {
+        for task in self.tasks.take() {
             task.abort();
             // It says that it was told to end.
             let _ = task.await;
@@ -80,12 +111,12 @@ impl Relays {
 
 impl Drop for Relays {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.tasks.take().iter().for_each(JoinHandle::abort);
     }
 }
 
 /// Further connections wait with the kernel while there is no room.
-async fn connections(socket: OwnedFd, to: SocketAddr, room: Room) -> io::Result<()> {
+async fn connections(socket: OwnedFd, to: Target, room: Room) -> io::Result<()> {
     let listener = TcpListener::from_std(socket.into())?;
     let mut going = JoinSet::new();
     loop {
@@ -93,6 +124,7 @@ async fn connections(socket: OwnedFd, to: SocketAddr, room: Room) -> io::Result<
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
                     let both = Arc::clone(&room).acquire_many_owned(2).await;
+                    let to = to.clone();
                     going.spawn_local(async move {
                         connection(client, to).await;
                         drop(both);
@@ -107,8 +139,10 @@ async fn connections(socket: OwnedFd, to: SocketAddr, room: Room) -> io::Result<
 
 /// A container that does not listen refuses, so its client is hung up on. Each
 /// direction ends by itself.
-async fn connection(mut client: TcpStream, to: SocketAddr) {
-    if let Ok(mut server) = TcpStream::connect(to).await {
+async fn connection(mut client: TcpStream, to: Target) {
+    if let Ok(to) = to.address()
+        && let Ok(mut server) = TcpStream::connect(to).await
+    {
         let _ = client.set_nodelay(true);
         let _ = server.set_nodelay(true);
         let _ = copy_bidirectional(&mut client, &mut server).await;
@@ -129,7 +163,7 @@ impl Drop for Peer {
     }
 }
 
-async fn datagrams(socket: OwnedFd, to: SocketAddr, room: Room) -> io::Result<()> {
+async fn datagrams(socket: OwnedFd, to: Target, room: Room) -> io::Result<()> {
     let socket = Rc::new(Port::new(socket)?);
     let mut peers: HashMap<Way, Peer> = HashMap::new();
     let mut buffer = vec![0; MAX_DATAGRAM];
@@ -143,7 +177,7 @@ async fn datagrams(socket: OwnedFd, to: SocketAddr, room: Room) -> io::Result<()
             let Some(room) = make_room(&mut peers, &room) else {
                 continue;
             };
-            match Peer::new(Rc::downgrade(&socket), from, to, room).await {
+            match Peer::new(Rc::downgrade(&socket), from, &to, room).await {
                 Ok(peer) => drop(peers.insert(from, peer)),
                 Err(_) => continue,
             }
@@ -174,11 +208,11 @@ impl Peer {
     async fn new(
         socket: Weak<Port>,
         from: Way,
-        to: SocketAddr,
+        to: &Target,
         room: OwnedSemaphorePermit,
     ) -> io::Result<Self> {
         let towards = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
-        towards.connect(to).await?;
+        towards.connect(to.address()?).await?;
         let towards = Rc::new(towards);
         let heard = Rc::new(Cell::new(Instant::now()));
         let answers = answers(Rc::clone(&towards), socket, from, Rc::clone(&heard));

@@ -157,6 +157,7 @@ impl Engine {
         let dir = self.containers.find(container)?;
         let old = dir.record().map_err(|error| io_error(container, error))?;
         self.containers.rename(&dir, name)?;
+        self.rename_in_networks(&dir);
         events::container(&dir, "rename", &[("oldName", format!("/{}", old.name))]);
         Ok(Reply::Done)
     }
@@ -315,7 +316,7 @@ impl Engine {
 }
 
 /// Has the shim of a container, if there is one, do something.
-async fn tell_shim(dir: &ContainerDir, request: &ShimRequest) -> Result<(), WireError> {
+pub(super) async fn tell_shim(dir: &ContainerDir, request: &ShimRequest) -> Result<(), WireError> {
     if !dir.is_alive() {
         return Ok(());
     }

@@ -65,7 +65,7 @@ impl Engine {
             .map_err(|error| container_error(container, error))?;
         let network = dir.network(&state);
         let is_published = network.ports.iter().any(|port| port.target == target);
-        match network.endpoint {
+        match network.outward() {
             Some(endpoint) if is_published => Ok(endpoint.address),
             _ => {
                 let message = format!("container {container} does not publish port {target}");

@@ -7,6 +7,7 @@
 //!                              ├─► logs
 //!                              ├─► visits       read, write, processes, usage
 //!                              ├─► volumes
+//!                              ├─► networks
 //!                              ├─► events
 //!                              ├─► prune        unused layers, disk usage
 //!                              ├─► dial         a published port
@@ -18,6 +19,7 @@ mod dial;
 mod events;
 mod layers;
 mod logs;
+mod networks;
 mod prune;
 mod sessions;
 mod visits;
@@ -35,6 +37,7 @@ use isolazi_protocol::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::container::{ContainerStore, StoreError, security};
+use crate::net::NetworkStore;
 use crate::refusal::Refusal;
 use crate::rootfs::layers::LayerStore;
 use crate::visit::processes;
@@ -77,6 +80,7 @@ pub struct Engine {
     layers: LayerStore,
     containers: ContainerStore,
     volumes: VolumeStore,
+    networks: NetworkStore,
     /// Conversations that are under way.
     conversations: AtomicU32,
 }
@@ -106,6 +110,7 @@ impl Engine {
         Ok(Self {
             guest: config.guest,
             layers: LayerStore::open(&config.root).map_err(|error| layers::to_wire(&error))?,
+            networks: NetworkStore::new(containers.clone()),
             containers,
             volumes,
             conversations: AtomicU32::new(0),
@@ -311,6 +316,15 @@ where
         Request::Volumes { names } => engine.list_volumes(names),
         Request::RemoveVolume { name, force } => engine.remove_volume(name, force).await,
         Request::PruneVolumes { all } => engine.prune_volumes(all).await,
+        Request::CreateNetwork(request) => engine.create_network(request).await,
+        Request::Networks { names } => engine.list_networks(names.as_deref()),
+        Request::RemoveNetwork { name, force } => engine.remove_network(&name, force).await,
+        Request::PruneNetworks => engine.prune_networks().await,
+        Request::Connect {
+            container,
+            endpoint,
+        } => engine.connect(&container, endpoint).await,
+        Request::Disconnect { container, network } => engine.disconnect(&container, &network).await,
         Request::PathInfo { container, path } => engine.path_info(&container, path).await,
         Request::Read { container, content } => {
             engine.read(&mut client, &container, content).await?

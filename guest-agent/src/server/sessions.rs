@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use isolazi_protocol::{
-    BindSource, ContainerId, ContainerSpec, ErrorCode, Event, ExecSpec, NetworkMode, Reply,
-    ServerMessage, Transport, TransportError, WireError,
+    BindSource, ContainerId, ContainerSpec, ErrorCode, Event, ExecSpec, NetworkMode, NetworkState,
+    Reply, ServerMessage, Transport, TransportError, WireError,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -242,6 +242,8 @@ impl Engine {
         if let Some(peer) = self.peer(&spec)? {
             spec.network = NetworkMode::Container(peer.to_string());
         }
+        // Until the container is there to be seen, none of its networks is removed.
+        let _networks = self.resolve_networks(&mut spec)?;
         // Until its record names them, nobody else knows that it needs them.
         let _layers = self
             .layers
@@ -407,5 +409,5 @@ fn write_files(record: &Record, dir: &ContainerDir) -> io::Result<()> {
     let etc = dir.path().join("etc");
     fs::write(etc.join("hostname"), format!("{hostname}\n"))?;
     fs::write(etc.join("resolv.conf"), &record.spec.resolv_conf)?;
-    fs::write(etc.join("hosts"), hosts(record, None))
+    fs::write(etc.join("hosts"), hosts(record, &NetworkState::default()))
 }

@@ -87,6 +87,8 @@ async fn serve(shim: Rc<Shim>, mut caller: Caller) {
             shim.set_restart(policy);
             Ok(Reply::Done)
         }
+        ShimRequest::Connect { endpoint } => shim.connect(*endpoint).await,
+        ShimRequest::Disconnect { network } => shim.disconnect(&network).await,
         ShimRequest::Limit { pids_limit, limits } => shim.limit(pids_limit, *limits),
     };
     tell(&mut caller, &ServerMessage::Reply(result)).await;

@@ -16,8 +16,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use isolazi_protocol::{
-    CgroupLimits, ContainerState, ErrorCode, ExecSpec, Health, Reply, RestartPolicy, ServerMessage,
-    Transport, WireError,
+    CgroupLimits, ContainerState, EndpointRequest, ErrorCode, ExecSpec, Health, Reply,
+    RestartPolicy, ServerMessage, Transport, WireError,
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, oneshot, watch};
@@ -28,7 +28,7 @@ use crate::container::lifecycle::{self, Action, End, Verdict, judge};
 use crate::container::log::LogWriter;
 use crate::container::{ContainerDir, ContainerStore, now};
 use crate::events;
-use crate::launch::plan::CgroupPlan;
+use crate::launch::plan::{CgroupPlan, NetworkPlan};
 use crate::launch::{self, LaunchError};
 use crate::shim::network::Joined;
 use crate::shim::process::{Process, streams};
@@ -388,6 +388,34 @@ impl Shim {
         }
         self.start.borrow_mut().plan.cgroup = cgroup;
         Ok(Reply::Done)
+    }
+
+    /// Attaches the container to a further network, now and when it starts again.
+    pub(super) async fn connect(&self, endpoint: EndpointRequest) -> Result<Reply, WireError> {
+        let attached = self.network.borrow().as_ref().and_then(Joined::attached);
+        // Between two lives there may be no network.
+        if let Some(attached) = attached {
+            attached.join(&endpoint).await?;
+        }
+        self.plan_networks(|endpoints| endpoints.push(endpoint));
+        Ok(Reply::Done)
+    }
+
+    /// Takes the container off a network, now and when it starts again.
+    pub(super) async fn disconnect(&self, network: &str) -> Result<Reply, WireError> {
+        let attached = self.network.borrow().as_ref().and_then(Joined::attached);
+        if let Some(attached) = attached {
+            attached.leave(network).await?;
+        }
+        self.plan_networks(|endpoints| endpoints.retain(|it| it.network != network));
+        Ok(Reply::Done)
+    }
+
+    fn plan_networks(&self, change: impl FnOnce(&mut Vec<EndpointRequest>)) {
+        let plan = &mut self.start.borrow_mut().plan.network;
+        if let NetworkPlan::Networks(networks) = plan {
+            change(&mut networks.endpoints);
+        }
     }
 
     /// The first process, while there is one.

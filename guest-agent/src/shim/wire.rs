@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use isolazi_protocol::{CgroupLimits, ExecSpec, HealthCheck, RestartPolicy, Ulimit};
+use isolazi_protocol::{
+    CgroupLimits, EndpointRequest, ExecSpec, HealthCheck, RestartPolicy, Ulimit,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::launch::plan::LaunchPlan;
@@ -70,6 +72,16 @@ pub enum ShimRequest {
     Restart {
         /// The new one.
         policy: RestartPolicy,
+    },
+    /// Attach the container to a further network.
+    Connect {
+        /// Which, and how.
+        endpoint: Box<EndpointRequest>,
+    },
+    /// Take it off one.
+    Disconnect {
+        /// The network's name.
+        network: String,
     },
     /// Keep the container to these limits from now on.
     Limit {

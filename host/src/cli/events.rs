@@ -11,7 +11,7 @@ pub struct EventsArgs {
     /// End then
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
-    /// Show only what fits: type=, event=, container=, image=, volume=, label= (can be repeated)
+    /// Show only what fits: type=, event=, container=, image=, volume=, network=, label= (can be repeated)
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
     /// Print in this form: json, or a template

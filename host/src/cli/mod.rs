@@ -35,7 +35,10 @@ pub use images::{
 };
 pub use limits::LimitArgs;
 pub use listing::{FormatArgs, ImagesArgs, InspectArgs, PsArgs};
-pub use network::{NetworkArgs, PortArgs};
+pub use network::{
+    NetworkArgs, NetworkCommand, NetworkConnectArgs, NetworkCreateArgs, NetworkDisconnectArgs,
+    NetworkInspectArgs, NetworkLsArgs, NetworkPruneArgs, NetworkRmArgs, PortArgs,
+};
 pub use privileges::{FixedLimitArgs, PrivilegeArgs};
 pub use run::{ProcessArgs, RunArgs};
 pub use security::{SeccompCommand, SecurityArgs};
@@ -137,6 +140,9 @@ pub enum Command {
     /// Manage volumes
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// Copy files between a container and this host
     Cp(CpArgs),
     /// List what a container has changed of its image

@@ -21,6 +21,7 @@ mod inspect;
 mod login;
 mod logs;
 mod man;
+mod networks;
 mod places;
 mod port;
 mod prune;
@@ -209,6 +210,7 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Version(args) => version::version(&context, &args).await?,
         Command::Completion(args) => completion::completion(&args)?,
         Command::Man(args) => man::man(&args)?,
+        Command::Network(command) => return networks::network(&context, &command).await,
         Command::Volume(command) => return volumes::volume(&context, &command).await,
         Command::Cp(args) => return cp::cp(&context, &args).await,
         Command::Diff(args) => diff::diff(&context, &args).await?,

@@ -8,7 +8,7 @@ use isolazi_protocol::{ErrorCode, Reply, Request};
 
 use crate::cli::{ImagePruneArgs, PruneArgs, SystemPruneArgs};
 use crate::commands::images::human_size;
-use crate::commands::{Context, engines, places};
+use crate::commands::{Context, engines, networks, places};
 use crate::engine::Engine;
 use crate::image;
 use crate::output;
@@ -16,6 +16,7 @@ use crate::output;
 /// How long pulls that are under way are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+pub(super) const NETWORKS: &str = "all networks not used by at least one container";
 const STOPPED: &str = "all stopped containers";
 const UNUSED: &str = "all images without at least one container associated to them";
 const UNNAMED: &str = "all images without a name, and what interrupted pulls have left";
@@ -45,17 +46,18 @@ pub(super) async fn images(context: &Context, args: ImagePruneArgs) -> Result<u8
 
 pub(super) async fn system(context: &Context, args: SystemPruneArgs) -> Result<u8> {
     let what = if args.all { UNUSED } else { UNNAMED };
-    if !args.force && !confirmed(&[STOPPED, what])? {
+    if !args.force && !confirmed(&[STOPPED, NETWORKS, what])? {
         return Ok(0);
     }
     let mut freed = containers(context).await?;
+    unused_networks(context).await?;
     freed += unused_images(context, args.all).await?;
     total(freed);
     Ok(0)
 }
 
 /// Says what will go, and whether the user agrees; no answer is none.
-fn confirmed(what: &[&str]) -> Result<bool> {
+pub(super) fn confirmed(what: &[&str]) -> Result<bool> {
     output::progress("WARNING! This will remove:");
     for item in what {
         output::progress(format!("  - {item}"));
@@ -135,6 +137,19 @@ async fn sizes(engine: &Engine) -> Result<Vec<(isolazi_protocol::ContainerId, u6
             .collect()),
         _ => bail!("the agent did not say what takes space"),
     }
+}
+
+/// Removes the networks that no container has, wherever.
+async fn unused_networks(context: &Context) -> Result<()> {
+    let mut removed = Vec::new();
+    for engine in engines::present(context).await? {
+        removed.extend(networks::pruned(&engine).await?);
+    }
+    if !removed.is_empty() {
+        networks::print_pruned(&removed);
+        output::result("");
+    }
+    Ok(())
 }
 
 /// Removes the images that no container uses, with or without a name; returns

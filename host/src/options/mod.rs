@@ -78,6 +78,14 @@ pub enum OptionError {
         /// What is wrong.
         why: String,
     },
+    /// Options that something else makes senseless.
+    #[error("{what} cannot stand beside {beside}; leave one of them out")]
+    Unfitting {
+        /// Which options.
+        what: &'static str,
+        /// What makes them so.
+        beside: String,
+    },
     /// Options of a check that is not there.
     #[error(
         "there is no health check for the --health options: give one with --health-cmd, or use an image that has one"

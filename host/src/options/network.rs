@@ -1,37 +1,113 @@
-//! A container's network: which one, and which ports of it are reached how.
+//! A container's networks: which ones, and which of its ports are reached how.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
-use isolazi_protocol::{ExposedPort, NetworkMode, NetworkOptions, PortProtocol, PortRequest};
+use isolazi_protocol::{
+    EndpointRequest, ExposedPort, MacAddress, NetworkMode, NetworkOptions, PortProtocol,
+    PortRequest,
+};
 
 use super::OptionError;
 use crate::cli::NetworkArgs;
 
 /// So many ports may stand in one range; more is a slip of the finger.
 const LONGEST_RANGE: usize = 4096;
+const NETWORKS: &str =
+    "NAME of one, name=NAME,alias=…,ip=…,mac-address=…, or alone: none, host, container:NAME";
 const PUBLISHED: &str = "[IP:][HOST:]CONTAINER[/tcp|udp], ports or ranges of the same length";
 const EXPOSED: &str = "PORT[/tcp|udp], a port or a range";
 
-/// Which network the container joins.
+/// Which networks the container joins. What is asked for beside them is the first one's.
 pub fn network(args: &NetworkArgs) -> Result<NetworkMode, OptionError> {
-    let Some(text) = &args.network else {
-        return Ok(NetworkMode::default());
+    let mode = match &args.network[..] {
+        [] => NetworkMode::default(),
+        [one] => single(one)?,
+        several => NetworkMode::Networks(
+            several
+                .iter()
+                .map(|it| joined(it))
+                .collect::<Result<_, _>>()?,
+        ),
     };
-    match text.as_str() {
+    let wishes = wishes(args)?;
+    match (mode, wishes) {
+        (NetworkMode::Networks(mut endpoints), Some(wishes)) => {
+            if let Some(first) = endpoints.first_mut() {
+                first.address = wishes.address.or(first.address);
+                first.mac = wishes.mac.or(first.mac);
+                first.aliases.extend(wishes.aliases);
+            }
+            Ok(NetworkMode::Networks(endpoints))
+        }
+        (mode, None) => Ok(mode),
+        (mode, Some(_)) => Err(OptionError::Unfitting {
+            what: "--ip, --mac-address and --network-alias",
+            beside: format!("--network {mode}"),
+        }),
+    }
+}
+
+/// What is said of the first network by options of their own.
+fn wishes(args: &NetworkArgs) -> Result<Option<EndpointRequest>, OptionError> {
+    let wishes = EndpointRequest {
+        network: String::new(),
+        address: args.ip.as_deref().map(address).transpose()?,
+        mac: args.mac_address.as_deref().map(mac).transpose()?,
+        aliases: args.network_alias.clone(),
+    };
+    Ok((wishes != EndpointRequest::default()).then_some(wishes))
+}
+
+/// Without networks, with the host's or another container's, or in one network.
+fn single(text: &str) -> Result<NetworkMode, OptionError> {
+    match text {
         "none" => Ok(NetworkMode::None),
-        // What Docker calls it where nobody says.
-        "bridge" | "default" => Ok(NetworkMode::Bridge),
         "host" => Ok(NetworkMode::Host),
         other => match other.strip_prefix("container:") {
-            Some(peer) if !peer.is_empty() => Ok(NetworkMode::Container(peer.to_owned())),
-            _ => Err(OptionError::form(
-                text,
-                "a network",
-                "bridge, none, host or container:NAME",
-            )),
+            Some("") => Err(OptionError::form(text, "a network", NETWORKS)),
+            Some(peer) => Ok(NetworkMode::Container(peer.to_owned())),
+            None => Ok(NetworkMode::Networks(vec![joined(text)?])),
         },
     }
+}
+
+/// `NAME`, or `name=NAME,ip=…,mac-address=…,alias=…`.
+fn joined(text: &str) -> Result<EndpointRequest, OptionError> {
+    let bad = || OptionError::form(text, "a network to join", NETWORKS);
+    if matches!(text, "none" | "host") || text.starts_with("container:") || text.is_empty() {
+        return Err(bad());
+    }
+    if !text.contains('=') {
+        return Ok(EndpointRequest::new(text));
+    }
+    let mut endpoint = EndpointRequest::default();
+    for part in text.split(',') {
+        let (key, value) = part.split_once('=').ok_or_else(bad)?;
+        match key {
+            "name" => endpoint.network = value.to_owned(),
+            "ip" => endpoint.address = Some(address(value)?),
+            "mac-address" => endpoint.mac = Some(mac(value)?),
+            "alias" => endpoint.aliases.push(value.to_owned()),
+            _ => return Err(bad()),
+        }
+    }
+    match endpoint.network.is_empty() {
+        true => Err(bad()),
+        false => Ok(endpoint),
+    }
+}
+
+fn address(text: &str) -> Result<Ipv4Addr, OptionError> {
+    parse(text, "an IPv4 address", "four numbers, such as 172.20.0.9")
+}
+
+fn mac(text: &str) -> Result<MacAddress, OptionError> {
+    parse(
+        text,
+        "an Ethernet address of one station",
+        "six pairs of hexadecimal digits, such as 02:42:ac:14:00:02",
+    )
 }
 
 /// How it is in there. `exposed` are the ports that the image names.
@@ -59,25 +135,9 @@ pub fn network_options(
             target,
         }));
     }
-    let parsed = |text: &Option<String>, what, form| -> Result<Option<_>, OptionError> {
-        text.as_deref().map(|it| parse(it, what, form)).transpose()
-    };
-    let mac = args.mac_address.as_deref().map(|text| {
-        parse(
-            text,
-            "an Ethernet address of one station",
-            "six pairs of hexadecimal digits, such as 02:42:ac:14:00:02",
-        )
-    });
     Ok(NetworkOptions {
         ports,
         exposed: all,
-        address: parsed(
-            &args.ip,
-            "an IPv4 address",
-            "four numbers, such as 172.20.0.9",
-        )?,
-        mac: mac.transpose()?,
         ..NetworkOptions::default()
     })
 }
@@ -227,26 +287,65 @@ mod tests {
         assert_eq!(targets, ["80/tcp", "90/udp", "91/udp", "443/tcp"]);
     }
 
+    fn modes(networks: &[&str]) -> Result<NetworkMode, OptionError> {
+        network(&NetworkArgs {
+            network: networks.iter().map(ToString::to_string).collect(),
+            ..NetworkArgs::default()
+        })
+    }
+
     #[test]
     fn networks_have_names() {
-        let named = |name: &str| {
-            network(&NetworkArgs {
-                network: Some(name.to_owned()),
-                ..NetworkArgs::default()
-            })
-        };
+        assert_eq!(modes(&[]).unwrap(), NetworkMode::default());
+        assert_eq!(modes(&["none"]).unwrap(), NetworkMode::None);
+        assert_eq!(modes(&["host"]).unwrap(), NetworkMode::Host);
         assert_eq!(
-            network(&NetworkArgs::default()).unwrap(),
-            NetworkMode::Bridge
-        );
-        assert_eq!(named("none").unwrap(), NetworkMode::None);
-        assert_eq!(named("host").unwrap(), NetworkMode::Host);
-        assert_eq!(
-            named("container:web").unwrap(),
+            modes(&["container:web"]).unwrap(),
             NetworkMode::Container("web".to_owned())
         );
-        for bad in ["", "container:", "elsewhere"] {
-            assert!(named(bad).is_err(), "{bad}");
+        let joined = modes(&["front", "name=back,ip=192.0.2.9,alias=db,alias=sql"]).unwrap();
+        let [front, back] = joined.endpoints() else {
+            panic!("{joined:?}");
+        };
+        assert_eq!(*front, EndpointRequest::new("front"));
+        assert_eq!(back.network, "back");
+        assert_eq!(back.address, Some(Ipv4Addr::new(192, 0, 2, 9)));
+        assert_eq!(back.aliases, ["db", "sql"]);
+        for bad in [
+            &[""][..],
+            &["container:"],
+            &["front", "none"],
+            &["host", "front"],
+            &["front", "container:web"],
+            &["alias=x"],
+            &["name=front,colour=red"],
+            &["name=front,ip=x"],
+            &["name=front,x"],
+        ] {
+            assert!(modes(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn wishes_are_about_the_first_network() {
+        let args = |network: &[&str]| NetworkArgs {
+            network: network.iter().map(ToString::to_string).collect(),
+            network_alias: vec!["www".to_owned()],
+            ip: Some("192.0.2.7".to_owned()),
+            mac_address: Some("02:42:ac:14:00:02".to_owned()),
+            ..NetworkArgs::default()
+        };
+        let joined = network(&args(&["front", "back"])).unwrap();
+        let [front, back] = joined.endpoints() else {
+            panic!("{joined:?}");
+        };
+        assert_eq!(front.aliases, ["www"]);
+        assert_eq!(front.address, Some(Ipv4Addr::new(192, 0, 2, 7)));
+        assert!(front.mac.is_some());
+        assert_eq!(*back, EndpointRequest::new("back"));
+        for alone in ["none", "host", "container:web"] {
+            let error = network(&args(&[alone])).unwrap_err().to_string();
+            assert!(error.contains(alone), "{error}");
         }
     }
 
@@ -258,7 +357,7 @@ mod tests {
                 mac_address: mac.map(str::to_owned),
                 ..NetworkArgs::default()
             };
-            assert!(network_options(&args, &[]).is_err());
+            assert!(network(&args).is_err());
         }
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn build(
     let (root, etc, asked) = begin(plan, taken)?;
     let proc = system::mount_proc(&root)?;
     // The parameters of a network are those of whoever made it.
-    if matches!(plan.network, NetworkPlan::Alone | NetworkPlan::Bridge(_)) {
+    if matches!(plan.network, NetworkPlan::Alone | NetworkPlan::Networks(_)) {
         system::set_sysctls(&proc, reporter);
     }
     for (path, value) in &plan.settings.sysctls {

@@ -6,7 +6,7 @@ use netlink_bindings::nftables::{Chained, IterableSetelemAttrs, Nfgenmsg, Reques
 use netlink_socket2::NetlinkSocket;
 
 use super::expression::{Expression, push};
-use super::ruleset::{Chain, Family, Set};
+use super::ruleset::{Chain, Family, MARK, Set};
 
 /// The one table of ours in each family.
 const TABLE: &std::ffi::CStr = c"isolazi";
@@ -20,6 +20,13 @@ const INTERVAL_END: u32 = netlink_bindings::nftables::SetElemFlags::IntervalEnd 
 pub(super) struct Member {
     pub(super) key: Vec<u8>,
     pub(super) data: Option<Vec<u8>>,
+}
+
+/// A range of members: from `first` to right before `beyond`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) first: Member,
+    pub(super) beyond: Vec<u8>,
 }
 
 /// What is to be changed, in order.
@@ -92,8 +99,15 @@ impl Batch {
             .encode()
             .push_table(TABLE)
             .push_chain_bytes(chain.as_bytes());
+        let encoder = encoder.push_userdata(&comment());
         let list = encoder.nested_expressions();
         drop(rule.iter().fold(list, push));
+    }
+
+    /// Removes the table, which is there.
+    pub(super) fn remove_table(&mut self, family: Family) {
+        let mut request = self.0.request().op_deltable_do(&header(family));
+        request.encode().push_name(TABLE);
     }
 
     /// Adds members to a set. A member that it has already, with the same data, is fine.
@@ -105,15 +119,19 @@ impl Batch {
         }
     }
 
-    /// Adds a range to a set: from `first` to right before `beyond`.
-    pub(super) fn add_range(&mut self, family: Family, set: &str, first: &Member, beyond: &Member) {
-        self.add(family, set, std::slice::from_ref(first));
+    /// Adds a range to a set.
+    pub(super) fn add_range(&mut self, family: Family, set: &str, range: &Range) {
+        self.add(family, set, std::slice::from_ref(&range.first));
         let request = self.0.request().set_create();
         let mut request = request.op_newsetelem_do(&header(family));
-        let encoder = request.encode().push_table(TABLE);
-        let list = encoder.push_set_bytes(set.as_bytes()).nested_elements();
-        let end = list.nested_elem().nested_key().push_value(&beyond.key);
-        drop(end.end_nested().push_flags(&INTERVAL_END.to_be_bytes()));
+        push_end(request.encode(), set, range);
+    }
+
+    /// Takes a range out of a set, which has it.
+    pub(super) fn remove_range(&mut self, family: Family, set: &str, range: &Range) {
+        self.remove(family, set, std::slice::from_ref(&range.first));
+        let mut request = self.0.request().op_delsetelem_do(&header(family));
+        push_end(request.encode(), set, range);
     }
 
     /// Takes members out of a set, which has them all.
@@ -132,6 +150,17 @@ impl Batch {
         let mut replies = socket.request_chained(&batch)?;
         replies.recv_all().map_err(Into::into)
     }
+}
+
+fn push_end(
+    encoder: netlink_bindings::nftables::PushSetelemListAttrs<&mut Vec<u8>>,
+    set: &str,
+    range: &Range,
+) {
+    let encoder = encoder.push_table(TABLE).push_set_bytes(set.as_bytes());
+    let list = encoder.nested_elements();
+    let end = list.nested_elem().nested_key().push_value(&range.beyond);
+    drop(end.end_nested().push_flags(&INTERVAL_END.to_be_bytes()));
 }
 
 fn push_members(
@@ -153,6 +182,32 @@ fn push_members(
         };
         element.end_nested()
     }));
+}
+
+/// What every rule bears, for programs that list them, too (`NFTNL_UDATA_RULE_COMMENT`
+/// of libnftnl: kind, length, text that ends with a zero).
+fn comment() -> Vec<u8> {
+    const COMMENT: u8 = 0;
+    let text = MARK.as_bytes();
+    [&[COMMENT, text.len() as u8 + 1][..], text, &[0]].concat()
+}
+
+/// How many rules of this program's are in a family's table, and how many others.
+pub(super) fn count_rules(family: Family) -> io::Result<(usize, usize)> {
+    let mut request = Request::new().op_getrule_dump(&header(family));
+    request.encode().push_table(TABLE);
+    let mut socket = NetlinkSocket::new();
+    let mut replies = socket.request(&request)?;
+    let (comment, mut ours, mut others) = (comment(), 0, 0);
+    while let Some(reply) = replies.recv() {
+        match reply.map_err(io::Error::from) {
+            Ok((_, rule)) if rule.get_userdata().is_ok_and(|it| it == comment) => ours += 1,
+            Ok(_) => others += 1,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((ours, others))
 }
 
 /// The members of a set; none where the set is not there.

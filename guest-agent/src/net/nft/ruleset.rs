@@ -5,7 +5,8 @@
 //! table ip isolazi                                  table bridge isolazi
 //!   prerouting, output   published ports → DNAT       prerouting  who is who
 //!   postrouting          masquerade, hairpin
-//!   forward              networks apart
+//!   forward              networks apart             table ip6 isolazi, where a network
+//!                                                   has IPv6: postrouting, forward
 //! ```
 //!
 //! Everything is in tables of our own, so nothing of others' rules is changed. It
@@ -14,6 +15,11 @@
 use netlink_bindings::nftables::{CtKeys, MetaKeys, PayloadBase, SetFlags};
 
 use super::expression::{Expression, NAME_BYTES, Register};
+use super::identities;
+
+/// What tells this program's rules from those of another version: to be changed with
+/// the rules, so that they are laid out anew where older ones are.
+pub(super) const MARK: &str = "isolazi rules, version 2";
 
 /// Which packets a table sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +27,8 @@ use super::expression::{Expression, NAME_BYTES, Register};
 pub(super) enum Family {
     /// IPv4.
     Ip = nix::libc::NFPROTO_IPV4 as u8,
+    /// IPv6.
+    Ip6 = nix::libc::NFPROTO_IPV6 as u8,
     /// Frames on bridges.
     Bridge = nix::libc::NFPROTO_BRIDGE as u8,
 }
@@ -68,16 +76,21 @@ pub(super) const PORTS_AT: &str = "ports_at";
 pub(super) const BRIDGES: &str = "bridges";
 /// Pairs of the same bridge, so that a packet that stays on one can be told.
 pub(super) const SAME: &str = "same";
+/// The bridges of networks without a way out.
+pub(super) const INTERNAL: &str = "internal";
 /// Addresses of networks that lead outside.
 pub(super) const SUBNETS: &str = "subnets";
 /// Which link has which station.
 pub(super) const STATIONS: &str = "stations";
 /// Which link has which station with which address.
 pub(super) const OWNERS: &str = "owners";
+/// The same by IPv6.
+pub(super) const OWNERS_BY_IPV6: &str = "owners6";
 
 /// Codes of nft(8) for types of sets, six bits each in a concatenation.
 mod types {
     pub(super) const IPV4: u32 = 7;
+    pub(super) const IPV6: u32 = 8;
     pub(super) const ETHER: u32 = 9;
     pub(super) const PROTOCOL: u32 = 12;
     pub(super) const SERVICE: u32 = 13;
@@ -95,7 +108,7 @@ mod types {
 
 /// The sets and maps of a family.
 pub(super) fn sets(family: Family) -> Vec<Set> {
-    use types::{ETHER, IPV4, NAME, PROTOCOL, SERVICE, concatenated};
+    use types::{ETHER, IPV4, IPV6, NAME, PROTOCOL, SERVICE, concatenated};
     let set = |name, types: &[u32], key_length| Set {
         name,
         key_type: concatenated(types),
@@ -103,27 +116,38 @@ pub(super) fn sets(family: Family) -> Vec<Set> {
         data: None,
         ranges: false,
     };
-    let target = Some((concatenated(&[IPV4, SERVICE]), 8));
-    match family {
-        Family::Ip => vec![
-            Set {
-                data: target,
-                ..set(PORTS, &[PROTOCOL, SERVICE], 8)
-            },
-            Set {
-                data: target,
-                ..set(PORTS_AT, &[IPV4, PROTOCOL, SERVICE], 12)
-            },
+    let apart = |address, length| {
+        [
             set(BRIDGES, &[NAME], 16),
             set(SAME, &[NAME, NAME], 32),
+            set(INTERNAL, &[NAME], 16),
             Set {
                 ranges: true,
-                ..set(SUBNETS, &[IPV4], 4)
+                ..set(SUBNETS, &[address], length)
             },
-        ],
+        ]
+    };
+    let target = Some((concatenated(&[IPV4, SERVICE]), 8));
+    match family {
+        Family::Ip => {
+            let ports = Set {
+                data: target,
+                ..set(PORTS, &[PROTOCOL, SERVICE], 8)
+            };
+            let ports_at = Set {
+                data: target,
+                ..set(PORTS_AT, &[IPV4, PROTOCOL, SERVICE], 12)
+            };
+            [ports, ports_at]
+                .into_iter()
+                .chain(apart(IPV4, 4))
+                .collect()
+        }
+        Family::Ip6 => apart(IPV6, 16).into(),
         Family::Bridge => vec![
             set(STATIONS, &[NAME, ETHER], 24),
             set(OWNERS, &[NAME, ETHER, IPV4], 28),
+            set(OWNERS_BY_IPV6, &[NAME, ETHER, IPV6], 40),
         ],
     }
 }
@@ -146,28 +170,49 @@ pub(super) fn chains(family: Family) -> Vec<Chain> {
                 priority: nix::libc::NF_IP_PRI_NAT_DST,
                 rules: published(&NOT_TO_LOOPBACK),
             },
-            Chain {
-                name: "postrouting",
-                kind: "nat",
-                hook: nix::libc::NF_INET_POST_ROUTING as u32,
-                priority: nix::libc::NF_IP_PRI_NAT_SRC,
-                rules: outward(),
-            },
-            Chain {
-                name: "forward",
-                kind: "filter",
-                hook: nix::libc::NF_INET_FORWARD as u32,
-                priority: nix::libc::NF_IP_PRI_FILTER,
-                rules: apart(),
-            },
+            postrouting(outward()),
+            forward(),
         ],
+        Family::Ip6 => vec![postrouting(outward_by_ipv6()), forward()],
         Family::Bridge => vec![Chain {
             name: "prerouting",
             kind: "filter",
             hook: PRE_BRIDGE,
             priority: FILTER_BRIDGED,
-            rules: identities(),
+            rules: identities::rules(),
         }],
+    }
+}
+
+fn postrouting(rules: Vec<Vec<Expression>>) -> Chain {
+    Chain {
+        name: "postrouting",
+        kind: "nat",
+        hook: nix::libc::NF_INET_POST_ROUTING as u32,
+        priority: nix::libc::NF_IP_PRI_NAT_SRC,
+        rules,
+    }
+}
+
+fn forward() -> Chain {
+    Chain {
+        name: "forward",
+        kind: "filter",
+        hook: nix::libc::NF_INET_FORWARD as u32,
+        priority: nix::libc::NF_IP_PRI_FILTER,
+        rules: apart(),
+    }
+}
+
+/// What a container's own network namespace has: it sends elsewhere what is for an
+/// address and port of [`PORTS_AT`].
+pub(super) fn redirections() -> Chain {
+    Chain {
+        name: "output",
+        kind: "nat",
+        hook: nix::libc::NF_INET_LOCAL_OUT as u32,
+        priority: nix::libc::NF_IP_PRI_NAT_DST,
+        rules: vec![at_one().into()],
     }
 }
 
@@ -176,8 +221,10 @@ const PRE_BRIDGE: u32 = 0;
 const FILTER_BRIDGED: i32 = -200;
 
 /// Offsets in an IPv4 header (RFC 791).
-const SOURCE: u32 = 12;
+pub(super) const SOURCE: u32 = 12;
 const DESTINATION: u32 = 16;
+/// The same in an IPv6 header (RFC 8200).
+pub(super) const IPV6_SOURCE: u32 = 8;
 /// Offset of the destination port, in TCP as in UDP.
 const TO_PORT: u32 = 2;
 /// `RTN_LOCAL`: one of the machine's own addresses.
@@ -186,9 +233,6 @@ const LOCAL: u32 = nix::libc::RTN_LOCAL as u32;
 const REDIRECTED: u32 = 1 << 5;
 /// The states of a connection that is there already, or belongs to one.
 const ESTABLISHED_OR_RELATED: u32 = 1 << 1 | 1 << 2;
-/// EtherTypes.
-const ETHER_IPV4: u16 = 0x0800;
-const ETHER_ARP: u16 = 0x0806;
 
 /// Steps that go on for what is not for 127.0.0.0/8. What is comes to a relay: the
 /// kernel does not let packets with such addresses out of the machine.
@@ -200,31 +244,38 @@ static NOT_TO_LOOPBACK: std::sync::LazyLock<Vec<Expression>> = std::sync::LazyLo
     ]
 });
 
+/// Where a redirection leads: the address is in the first, the port in the second.
+const TO: (Register, Register) = (Register(8), Register(9));
+
+/// Redirects what is for one address.
+fn at_one() -> [Expression; 5] {
+    use Expression as E;
+    [
+        E::Payload(PayloadBase::NetworkHeader, DESTINATION, 4, Register(0)),
+        E::Meta(MetaKeys::L4Proto, Register(1)),
+        E::Payload(PayloadBase::TransportHeader, TO_PORT, 2, Register(2)),
+        E::Map(PORTS_AT, Register(0), TO.0),
+        E::DestinationNat(TO.0, TO.1),
+    ]
+}
+
 /// Sends what is for a published port to its container.
 fn published(condition: &[Expression]) -> Vec<Vec<Expression>> {
     use Expression as E;
-    let (address, port) = (Register(8), Register(9));
     let to_this_machine = || {
         let mut steps = condition.to_vec();
         steps.push(E::DestinationKind(Register(0)));
         steps.push(E::Is(Register(0), LOCAL.to_ne_bytes().to_vec()));
         steps
     };
-    let at_one = [
-        E::Payload(PayloadBase::NetworkHeader, DESTINATION, 4, Register(0)),
-        E::Meta(MetaKeys::L4Proto, Register(1)),
-        E::Payload(PayloadBase::TransportHeader, TO_PORT, 2, Register(2)),
-        E::Map(PORTS_AT, Register(0), address),
-        E::DestinationNat(address, port),
-    ];
     let at_all = [
         E::Meta(MetaKeys::L4Proto, Register(0)),
         E::Payload(PayloadBase::TransportHeader, TO_PORT, 2, Register(1)),
-        E::Map(PORTS, Register(0), address),
-        E::DestinationNat(address, port),
+        E::Map(PORTS, Register(0), TO.0),
+        E::DestinationNat(TO.0, TO.1),
     ];
     vec![
-        [to_this_machine(), at_one.to_vec()].concat(),
+        [to_this_machine(), at_one().to_vec()].concat(),
         [to_this_machine(), at_all.to_vec()].concat(),
     ]
 }
@@ -254,6 +305,18 @@ fn outward() -> Vec<Vec<Expression>> {
     ]
 }
 
+/// The same by IPv6, where the machine passes it on at all.
+fn outward_by_ipv6() -> Vec<Vec<Expression>> {
+    use Expression as E;
+    vec![vec![
+        E::Payload(PayloadBase::NetworkHeader, IPV6_SOURCE, 16, Register(0)),
+        E::In(SUBNETS, Register(0)),
+        E::Meta(MetaKeys::Oifname, Register(0)),
+        E::NotIn(BRIDGES, Register(0)),
+        E::Masquerade,
+    ]]
+}
+
 /// Goes on for connections to a published port.
 fn redirected() -> [Expression; 3] {
     let status = Register(0);
@@ -265,7 +328,8 @@ fn redirected() -> [Expression; 3] {
 }
 
 /// Keeps networks apart from each other, and from whoever is outside: into a network
-/// goes what stays in it, what is answered, and what is published.
+/// goes what stays in it, what is answered, and what is published; out of one without a
+/// way out goes nothing.
 fn apart() -> Vec<Vec<Expression>> {
     use Expression as E;
     let accept = |steps: &[E]| [steps, &[E::Accept]].concat();
@@ -275,71 +339,22 @@ fn apart() -> Vec<Vec<Expression>> {
             E::Mask(Register(0), ESTABLISHED_OR_RELATED.to_ne_bytes().to_vec()),
             E::IsNot(Register(0), vec![0; 4]),
         ]),
-        accept(&redirected()),
         accept(&[
             E::Meta(MetaKeys::Iifname, Register(0)),
             E::Meta(MetaKeys::Oifname, Register(4)),
             E::In(SAME, Register(0)),
         ]),
         vec![
+            E::Meta(MetaKeys::Iifname, Register(0)),
+            E::In(INTERNAL, Register(0)),
+            E::Drop,
+        ],
+        accept(&redirected()),
+        vec![
             E::Meta(MetaKeys::Oifname, Register(0)),
             E::In(BRIDGES, Register(0)),
             E::Drop,
         ],
-    ]
-}
-
-/// Lets a container send what comes from itself only: from its Ethernet address and
-/// its IPv4 address, and ARP that says so. Everything else that is no IPv4 ends.
-fn identities() -> Vec<Vec<Expression>> {
-    use Expression as E;
-    let (link, station, address) = (Register(0), Register(4), Register(6));
-    let from = E::Meta(MetaKeys::Iifname, link);
-    let ether = |kind: u16| {
-        let protocol = Register(8);
-        [
-            E::Meta(MetaKeys::Protocol, protocol),
-            E::Is(protocol, kind.to_be_bytes().to_vec()),
-        ]
-    };
-    // Offset 6 of a frame is where it comes from; of an ARP packet, 8 is the station
-    // and 14 the address that it speaks for (RFC 826).
-    let sender = E::Payload(PayloadBase::LinkLayerHeader, 6, 6, station);
-    let claimed = [
-        E::Payload(PayloadBase::NetworkHeader, 8, 6, station),
-        E::Payload(PayloadBase::NetworkHeader, 14, 4, address),
-    ];
-    vec![
-        vec![
-            from.clone(),
-            E::IsNot(link, super::LINKS.to_vec()),
-            E::Accept,
-        ],
-        vec![
-            from.clone(),
-            sender.clone(),
-            E::NotIn(STATIONS, link),
-            E::Drop,
-        ],
-        [
-            &ether(ETHER_IPV4)[..],
-            &[
-                from.clone(),
-                sender,
-                E::Payload(PayloadBase::NetworkHeader, SOURCE, 4, address),
-                E::In(OWNERS, link),
-                E::Accept,
-            ],
-        ]
-        .concat(),
-        [
-            &ether(ETHER_ARP)[..],
-            &[from],
-            &claimed,
-            &[E::In(OWNERS, link), E::Accept],
-        ]
-        .concat(),
-        vec![E::Drop],
     ]
 }
 

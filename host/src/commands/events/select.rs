@@ -5,7 +5,15 @@ use isolazi_protocol::{Happening, ObjectKind};
 
 use crate::commands::filter::Filters;
 
-const KEYS: [&str; 6] = ["type", "event", "container", "image", "volume", "label"];
+const KEYS: [&str; 7] = [
+    "type",
+    "event",
+    "container",
+    "image",
+    "volume",
+    "network",
+    "label",
+];
 /// Docker's types of objects; some do not exist here, and nothing happens to them.
 const TYPES: [&str; 10] = [
     "builder",
@@ -28,7 +36,7 @@ impl Selection {
     pub(super) fn new(filters: &[String]) -> Result<Self> {
         let filters = Filters::parse(filters, &KEYS)?;
         if let Some(unknown) = filters.values("type").find(|it| !TYPES.contains(it)) {
-            bail!("there is no type '{unknown}'; use container, image or volume");
+            bail!("there is no type '{unknown}'; use container, image, volume or network");
         }
         Ok(Self(filters))
     }
@@ -48,12 +56,13 @@ impl Selection {
             && filters.any("volume", |it| {
                 kind == ObjectKind::Volume && happening.id == it
             })
+            && filters.any("network", |it| kind == ObjectKind::Network && is_object(it))
             && filters.any("image", |it| match kind {
                 ObjectKind::Image => {
                     is_image(&happening.id, it) || is_image_in(attribute("name"), it)
                 }
                 ObjectKind::Container => is_image_in(attribute("image"), it),
-                ObjectKind::Volume => false,
+                ObjectKind::Volume | ObjectKind::Network => false,
             })
             && filters.labels(&happening.attributes)
     }

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use isolazi_protocol::{
-    ContainerState, ContainerSummary, HealthStatus, Isolation, PublishedPort, SummaryMount,
+    ContainerState, ContainerSummary, HealthStatus, Isolation, NetworkMode, PublishedPort,
+    SummaryMount,
 };
 use serde_json::{Value, json};
 
@@ -61,7 +62,7 @@ pub(super) fn of(resident: &Resident, short: bool) -> Value {
         "Size": human_size(container.size.unwrap_or(0)),
         "Mounts": mounts(&container.mounts, short),
         "LocalVolumes": container.mounts.iter().filter(|it| it.volume).count().to_string(),
-        "Networks": container.network.to_string(),
+        "Networks": networks(&container.network).join(","),
         "Isolation": isolation(resident.isolation),
     })
 }
@@ -181,4 +182,12 @@ fn ago(nanos: u64) -> String {
 
 fn time(nanos: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(nanos)
+}
+
+/// Names of the networks that a container joins.
+pub(super) fn networks(mode: &NetworkMode) -> Vec<String> {
+    match mode {
+        NetworkMode::Networks(endpoints) => endpoints.iter().map(|it| it.network.clone()).collect(),
+        other => vec![other.to_string()],
+    }
 }

@@ -150,7 +150,11 @@ impl Selection {
                 let mut mounts = container.mounts.iter();
                 mounts.any(|mount| mount.source == volume || mount.target == volume)
             })
-            && filters.any("network", |name| name == container.network.to_string())
+            && filters.any("network", |name| {
+                fields::networks(&container.network)
+                    .iter()
+                    .any(|it| it == name)
+            })
             && filters.any("isolation", |name| {
                 name == fields::isolation(resident.isolation)
             })

@@ -47,6 +47,7 @@ mod signals;
 mod stats;
 mod streams;
 mod terminal;
+mod user_networks;
 mod userns;
 mod vm;
 mod volumes;
@@ -97,6 +98,7 @@ pub(crate) fn all() -> Vec<Case> {
         init::all(),
         named_volumes::all(),
         networks::all(),
+        user_networks::all(),
         ports::all(),
         nobody::all(),
         files::all(),

@@ -229,12 +229,12 @@ fn what_makes_no_sense_of_a_network_is_refused(world: &World) -> Result<()> {
     for (options, text) in [
         (
             &["--network", "elsewhere"][..],
-            "'elsewhere' is not a network",
+            "no such network: elsewhere",
         ),
         (&["--network", "none", "-p", "80"], "cannot have ports"),
         (
             &["--network", "host", "--ip", "172.20.0.9"],
-            "cannot have an address",
+            "cannot stand beside --network host",
         ),
         (&["--network", "container:nobody"], "nobody"),
         (&["--ip", "172.21.0.9"], "no address for a container"),

@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::Ipv4Addr;
 use std::path::Path;
 
 use isolazi_protocol::*;
+
+mod inside;
+mod network;
 
 fn digest(byte: u8) -> Digest {
     Digest::from_bytes(&[byte; 32])
@@ -65,7 +67,7 @@ fn spec() -> ContainerSpec {
         ],
         stop_signal: Some("SIGQUIT".to_owned()),
         auto_remove: true,
-        network: NetworkMode::None,
+        network: NetworkMode::Networks(vec![network::request()]),
         seccomp: SeccompProfile::Default,
         resources: Resources {
             pids_limit: 5,
@@ -74,33 +76,6 @@ fn spec() -> ContainerSpec {
         resolv_conf: "nameserver 192.0.2.1\n".to_owned(),
         restart: RestartPolicy::OnFailure { most: 3 },
         options: options(),
-    }
-}
-
-fn network() -> NetworkOptions {
-    NetworkOptions {
-        ports: vec![PortRequest {
-            address: Some(Ipv4Addr::LOCALHOST.into()),
-            host_port: Some(8080),
-            target: port(PortProtocol::Tcp),
-        }],
-        relayed: true,
-        exposed: vec![port(PortProtocol::Udp)],
-        address: Some(Ipv4Addr::new(192, 0, 2, 3)),
-        mac: Some(MacAddress([2, 0, 0, 0, 0, 2])),
-        host: Some(Ipv4Addr::new(192, 0, 2, 4)),
-    }
-}
-
-fn port(protocol: PortProtocol) -> ExposedPort {
-    ExposedPort { port: 80, protocol }
-}
-
-fn published(protocol: PortProtocol) -> PublishedPort {
-    PublishedPort {
-        target: port(protocol),
-        address: Ipv4Addr::UNSPECIFIED.into(),
-        host_port: 8080,
     }
 }
 
@@ -154,7 +129,7 @@ fn labels() -> BTreeMap<String, String> {
 
 fn options() -> ContainerOptions {
     ContainerOptions {
-        network: network(),
+        network: network::options(),
         userns: UserNamespace::Mapped {
             users: vec![IdMapping {
                 container: 0,
@@ -354,7 +329,7 @@ fn requests() -> Vec<Request> {
         },
         Request::Dial {
             container: name(),
-            target: port(PortProtocol::Udp),
+            target: network::port(PortProtocol::Udp),
         },
         Request::ShowSeccomp(SeccompProfile::File {
             name: "f".to_owned(),
@@ -362,95 +337,9 @@ fn requests() -> Vec<Request> {
         }),
     ]
     .into_iter()
-    .chain(inside_requests())
+    .chain(inside::requests())
+    .chain(network::requests())
     .collect()
-}
-
-fn inside_requests() -> Vec<Request> {
-    let read = |content| Request::Read {
-        container: name(),
-        content,
-    };
-    vec![
-        Request::PathInfo {
-            container: name(),
-            path: "/p".to_owned(),
-        },
-        read(Content::Path {
-            path: "/p".to_owned(),
-            follow: true,
-            name: "n".to_owned(),
-        }),
-        read(Content::Root),
-        read(Content::Layer),
-        read(Content::Changes),
-        Request::Write {
-            container: name(),
-            path: "/p".to_owned(),
-            compression: Compression::None,
-        },
-        Request::Processes { container: name() },
-        Request::Usage {
-            containers: vec![name()],
-            all: true,
-        },
-    ]
-}
-
-fn path_info(kind: PathKind) -> PathInfo {
-    PathInfo {
-        path: "/p".to_owned(),
-        kind,
-        size: 300,
-    }
-}
-
-fn inside_messages() -> Vec<ServerMessage> {
-    let process = ProcessInfo {
-        pid: 7,
-        parent: 1,
-        uid: 1000,
-        terminal: Some("pts/0".to_owned()),
-        state: 'S',
-        threads: 2,
-        started_at: 8,
-        cpu_time: 9,
-        virtual_memory: 10,
-        resident_memory: 11,
-        name: "sh".to_owned(),
-        command: vec!["sh".to_owned()],
-    };
-    let usage = ContainerUsage {
-        id: id(),
-        name: name(),
-        running: true,
-        read_at: 1,
-        cpu_time: 2,
-        memory: 3,
-        memory_limit: 4,
-        network: Some((5, 6)),
-        block: None,
-        pids: 7,
-    };
-    let kinds = [
-        PathKind::File,
-        PathKind::Folder,
-        PathKind::Link,
-        PathKind::Other,
-    ];
-    let mut messages: Vec<_> = kinds
-        .map(|kind| ServerMessage::Event(Event::Path(path_info(kind))))
-        .into();
-    messages.extend(
-        [
-            Reply::Path(None),
-            Reply::Path(Some(path_info(PathKind::File))),
-            Reply::Processes(vec![process]),
-            Reply::Usage(vec![usage]),
-        ]
-        .map(|reply| ServerMessage::Reply(Ok(reply))),
-    );
-    messages
 }
 
 fn server_messages() -> Vec<ServerMessage> {
@@ -471,7 +360,7 @@ fn server_messages() -> Vec<ServerMessage> {
         network: NetworkMode::None,
         size: Some(11),
         health: Some(HealthStatus::Healthy),
-        ports: vec![published(PortProtocol::Udp)],
+        ports: vec![network::published(PortProtocol::Udp)],
     };
     let detail = ContainerDetail {
         id: id(),
@@ -492,14 +381,8 @@ fn server_messages() -> Vec<ServerMessage> {
             }],
         }),
         network: NetworkState {
-            endpoint: Some(Endpoint {
-                network: "bridge".to_owned(),
-                address: Ipv4Addr::new(192, 0, 2, 2),
-                prefix: 24,
-                gateway: Ipv4Addr::new(192, 0, 2, 1),
-                mac: MacAddress([2, 0, 0, 0, 0, 1]),
-            }),
-            ports: vec![published(PortProtocol::Tcp)],
+            endpoints: vec![network::endpoint()],
+            ports: vec![network::published(PortProtocol::Tcp)],
         },
     };
     let volume = VolumeDetail {
@@ -560,7 +443,8 @@ fn server_messages() -> Vec<ServerMessage> {
     let events = events.into_iter().map(ServerMessage::Event);
     events
         .chain(replies.into_iter().map(ServerMessage::Reply))
-        .chain(inside_messages())
+        .chain(network::replies().into_iter().map(ServerMessage::Reply))
+        .chain(inside::messages())
         .collect()
 }
 
