@@ -66,7 +66,7 @@ pub(crate) fn connect_now(
 ) -> Result<Connection, NetError> {
     let connecting = || {
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
+            .enable_all()
             .build()
             .map_err(NetError::kernel("start a runtime"))?;
         runtime.block_on(connect(wish, ports, namespace))
@@ -264,6 +264,11 @@ impl Attachment {
                 .map_err(NetError::kernel("give the container a route")),
             None => Ok(()),
         }
+    }
+
+    /// Gives the ports back, at once.
+    pub(crate) async fn close(&self) {
+        self.relays.close().await;
     }
 
     /// Takes the container off its networks. What cannot be removed is in nobody's way:

@@ -78,6 +78,13 @@ impl Relays {
             }
         }));
     }
+
+    /// Ends them, and lets go of the ports.
+    pub(super) async fn close(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        // A task that is aborted is dropped when it would be its turn.
+        tokio::task::yield_now().await;
+    }
 }
 
 impl Drop for Relays {

@@ -90,9 +90,18 @@ impl Joined {
         }
     }
 
+    /// Gives back what others may want: its ports, and its names. What remains takes the
+    /// kernel longer than it takes to start a container.
+    pub(super) async fn retire(&self) {
+        if let Some(attached) = self.attached() {
+            attached.retire().await;
+        }
+    }
+
     /// Gives back what was made.
     pub(super) async fn leave(self) {
         if let Some(attached) = self.settled().attached() {
+            attached.retire().await;
             attached.detach().await;
         }
     }
@@ -253,11 +262,15 @@ impl Attached {
         told.map_err(|error| internal(&error))
     }
 
-    async fn detach(&self) {
+    async fn retire(&self) {
         let members = self.told.networks.members();
         for endpoint in &self.attachment.state().endpoints {
             members.remove(&self.container, endpoint);
         }
+        self.attachment.close().await;
+    }
+
+    async fn detach(&self) {
         if let Err(error) = self.attachment.detach().await {
             // It goes with the namespace, or when somebody else gets the address.
             eprintln!("shim: cannot take the container off its networks: {error}");

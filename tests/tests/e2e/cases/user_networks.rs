@@ -824,7 +824,13 @@ fn ask_the_hosts_resolver(world: &World) -> Result<()> {
             let found = look_up(&container, "db.example")?;
             Ok((!found.is_empty()).then_some(()))
         },
-    )
+    )?;
+    drop(container);
+    if world.is_vm() {
+        let stop = other.isolazi(["vm", "stop"]).timeout(world.patience(60));
+        stop.output()?.success()?;
+    }
+    Ok(())
 }
 
 fn other_names_are_the_hosts_business(world: &World) -> Result<()> {
