@@ -142,6 +142,17 @@ fn links() -> Result<Links, NetError> {
 }
 
 impl Connection {
+    /// What somebody should know of the machine, as it keeps the container from what it
+    /// is attached for.
+    pub(crate) fn warning(&self, wish: &Wish) -> Option<String> {
+        let outward = &self.state.outward()?.network;
+        let mut networks = wish.joins.iter().map(|join| &join.network);
+        let bridge = &networks.find(|network| network.name == *outward)?.bridge;
+        // Whoever cannot be asked is not in the way.
+        let obstacle = nft::obstacle(bridge).ok().flatten()?;
+        Some(obstacle.advice(bridge))
+    }
+
     /// For whoever asks how the container is attached.
     pub(crate) fn state(&self) -> &NetworkState {
         &self.state

@@ -179,7 +179,11 @@ impl Shim {
         drop(network);
         let joined = self.network.take();
         self.network.replace(joined.map(Joined::settled));
-        let launched = launched.map_err(|error| to_wire(&error))?;
+        let mut launched = launched.map_err(|error| to_wire(&error))?;
+        let network = self.network.borrow();
+        let warning = network.as_ref().and_then(Joined::warning);
+        launched.warnings.extend(warning);
+        drop(network);
         self.launched.set(Instant::now());
         if start.health.is_some() {
             self.keep_health(&Health::default(), false);

@@ -90,6 +90,11 @@ impl Joined {
         }
     }
 
+    /// What somebody should know of them.
+    pub(super) fn warning(&self) -> Option<String> {
+        self.attached()?.warning
+    }
+
     /// Gives back what others may want: its ports, and its names. What remains takes the
     /// kernel longer than it takes to start a container.
     pub(super) async fn retire(&self) {
@@ -214,6 +219,7 @@ impl Wanted {
     fn attached(self, connection: Connection, reserved: Reservation) -> Attached {
         let directory = self.told.directory(&self.record);
         Attached {
+            warning: connection.warning(&self.wish),
             attachment: Rc::new(Attachment::new(connection, reserved, directory)),
             container: self.record.id,
             told: self.told,
@@ -232,6 +238,7 @@ impl Wanted {
 /// A container's networks while they last.
 #[derive(Debug, Clone)]
 pub(super) struct Attached {
+    warning: Option<String>,
     attachment: Rc<Attachment>,
     container: ContainerId,
     told: Told,
