@@ -337,10 +337,15 @@ fn shared(dir: &ContainerDir, id: &ContainerId) -> Result<NetNamespace, WireErro
         .ok_or_else(|| refused("it does not run; start it first"))?;
     let namespace = NetNamespace::of(Pid::from_raw(pid)).map_err(|error| internal(&error))?;
     // What was opened was its process's only if that has not ended by then.
-    match peer.state().map_err(|error| internal(&error))?.pid() == Some(pid) {
-        true => Ok(namespace),
-        false => Err(refused("it has just ended; start it first")),
+    if peer.state().map_err(|error| internal(&error))?.pid() != Some(pid) {
+        return Err(refused("it has just ended; start it first"));
     }
+    // Names are the other one's, too.
+    for name in ["hosts", "resolv.conf"] {
+        let [from, to] = [&peer, dir].map(|it| it.path().join("etc").join(name));
+        fs::copy(from, to).map_err(|error| internal(&error))?;
+    }
+    Ok(namespace)
 }
 
 fn internal(error: &io::Error) -> WireError {

@@ -147,6 +147,14 @@ fn containers_find_each_other_by_name(world: &World) -> Result<()> {
     let mut both = vec![server_address.clone(), client_address];
     both.sort();
     same("alias", &look_up(&client, "www")?, &both)?;
+    // Who shares its network finds the same ones.
+    let shared = format!("container:{}", client.name());
+    let sharing = world.start(&["--network", &shared], &["sleep", "1000"])?;
+    same(
+        "shared",
+        &look_up(&sharing, server.name())?,
+        &vec![server_address.clone()],
+    )?;
     let get = fetch(&client, server.name())?.success()?;
     get.stdout_is(&format!("{}\n", &id[..12]))?;
     // The other way round.
