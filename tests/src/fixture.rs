@@ -89,6 +89,11 @@ pub fn small_init(folder: &Path) -> Result<PathBuf> {
     compile("init", INIT, folder)
 }
 
+/// A server on port 7 that gives back what it is told, for the benches.
+pub fn echo(folder: &Path) -> Result<PathBuf> {
+    compile("echo", ECHO, folder)
+}
+
 /// A program that makes system calls by number.
 pub fn calls(folder: &Path) -> Result<PathBuf> {
     compile("calls", CALLS, folder)

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+
+/// What is under way when everything is said to be done takes no longer.
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// What isolazi could leave behind, as it was at one moment.
 #[derive(Debug)]
@@ -24,6 +27,19 @@ impl Traces {
             mounts: lines_about("/proc/self/mountinfo", root),
             cgroups: cgroups(),
             processes: processes(root),
+        }
+    }
+
+    /// The same, once processes that are on their way out have gone: a shim still unplugs
+    /// its container when everybody else has been told that it is removed.
+    pub fn in_the_end(root: &Path) -> Self {
+        let deadline = Instant::now() + LAST_WORK;
+        loop {
+            let traces = Self::of(root);
+            if traces.processes.is_empty() || Instant::now() > deadline {
+                return traces;
+            }
+            thread::sleep(Duration::from_millis(20));
         }
     }
 

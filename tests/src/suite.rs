@@ -232,7 +232,7 @@ impl Stage {
         }
         drop(self.registry);
         let left = match strict {
-            true => Traces::of(&self.folder).ensure_none(),
+            true => Traces::in_the_end(&self.folder).ensure_none(),
             false => Ok(()),
         };
         if self.folder.exists() {

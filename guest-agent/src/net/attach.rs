@@ -70,7 +70,7 @@ pub(crate) fn connect_now(
 ) -> Result<Connection, NetError> {
     let connecting = || {
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
+            .enable_all()
             .build()
             .map_err(NetError::kernel("start a runtime"))?;
         runtime.block_on(connect(wish, ports, namespace))
@@ -146,6 +146,17 @@ fn links() -> Result<Links, NetError> {
 }
 
 impl Connection {
+    /// What somebody should know of the machine, as it keeps the container from what it
+    /// is attached for.
+    pub(crate) fn warning(&self, wish: &Wish) -> Option<String> {
+        let outward = &self.state.outward()?.network;
+        let mut networks = wish.joins.iter().map(|join| &join.network);
+        let bridge = &networks.find(|network| network.name == *outward)?.bridge;
+        // Whoever cannot be asked is not in the way.
+        let obstacle = nft::obstacle(bridge).ok().flatten()?;
+        Some(obstacle.advice(bridge))
+    }
+
     /// For whoever asks how the container is attached.
     pub(crate) fn state(&self) -> &NetworkState {
         &self.state
@@ -270,10 +281,14 @@ impl Attachment {
         }
     }
 
+    /// Gives the ports back, at once.
+    pub(crate) async fn close(&self) {
+        self.relays.close().await;
+    }
+
     /// Takes the container off its networks. What cannot be removed is in nobody's way:
     /// the cables go with the namespace, and a rule with the next owner of the address.
     pub(crate) async fn detach(&self) -> io::Result<()> {
-        self.relays.end().await;
         let _changing = self.changing.lock().await;
         let state = self.state();
         let mut detached = Ok(());

@@ -3,8 +3,10 @@
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use isolazi_protocol::{Endpoint, EndpointRequest, Ipv6Endpoint, MacAddress};
+use tokio::time::sleep;
 
 use super::bridge::{self, forwards_ipv6, taken};
 use super::error::NetError;
@@ -12,6 +14,10 @@ use super::links::{CableEnd, Links};
 use super::namespace::NetNamespace;
 use super::naming::{ipv6_of, link_of, mac_of};
 use super::network::Network;
+
+/// Within this time a container that has just been removed gives its address back.
+const PATIENCE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A network that a container is to be in, and how.
 #[derive(Debug, Clone)]
@@ -125,8 +131,24 @@ struct Cable<'a> {
 }
 
 impl Cable<'_> {
-    /// Connects the namespace to the bridge, by the first address that is free.
+    /// Connects the namespace to the bridge. Where there is no address for it, a container
+    /// may just be going that has one.
     async fn connect(&self, join: &Join) -> Result<(Ipv4Addr, MacAddress), NetError> {
+        let start = Instant::now();
+        loop {
+            match self.try_connect(join).await {
+                Err(NetError::AddressTaken(_) | NetError::Full { .. })
+                    if start.elapsed() < PATIENCE =>
+                {
+                    sleep(PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// By the address that was asked for, or the first one that is free.
+    async fn try_connect(&self, join: &Join) -> Result<(Ipv4Addr, MacAddress), NetError> {
         let mac = join.request.mac;
         if let Some(address) = join.request.address {
             self.network.check(&join.request)?;

@@ -54,6 +54,16 @@ impl Members {
         all
     }
 
+    /// Takes back the entries that do not count any more.
+    pub(super) fn sweep(&self) {
+        let taken = taken().unwrap_or_default();
+        for member in self.entries() {
+            if !taken.contains(&member.endpoint.address) {
+                self.remove(&member.container, &member.endpoint);
+            }
+        }
+    }
+
     /// When an entry was last made or taken back, in the system's eyes.
     pub(super) fn changed_at(&self) -> Option<SystemTime> {
         fs::metadata(&self.0).ok()?.modified().ok()

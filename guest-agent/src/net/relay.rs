@@ -99,8 +99,9 @@ impl Relays {
         self.tasks.borrow_mut().push(task);
     }
 
-    /// Ends them. Their ports are free then, and not only soon, as after a drop.
-    pub(super) async fn end(&self) {
+    /// Ends them, and lets go of the ports: a task that is aborted is dropped only when it
+    /// would be its turn.
+    pub(super) async fn close(&self) {
         for task in self.tasks.take() {
             task.abort();
             // It says that it was told to end.

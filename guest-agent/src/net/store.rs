@@ -9,15 +9,17 @@
 //! ```
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use isolazi_protocol::{
     ContainerId, DEFAULT_NETWORK, ErrorCode, NetworkDetail, NetworkDriver, NetworkRequest,
     WireError,
 };
+use tokio::time::sleep;
 
 use super::allocate::{self, AllocationError};
 use super::bridge;
@@ -29,6 +31,8 @@ use crate::refusal::Refusal;
 const LOCK: &str = ".lock";
 const CHANGES: &str = ".changes";
 const EXTENSION: &str = "json";
+/// How often a lock is tried that somebody else has.
+const PAUSE: Duration = Duration::from_millis(5);
 /// Networks that are always there, and have no members that could be listed.
 const BUILTIN: [(&str, NetworkDriver); 2] =
     [("host", NetworkDriver::Host), ("none", NetworkDriver::Null)];
@@ -149,12 +153,12 @@ impl NetworkStore {
     }
 
     /// Keeps containers' lists of networks from changing.
-    pub(crate) fn hold_changes(&self) -> Result<Hold, NetworkError> {
-        self.lock(CHANGES)
+    pub(crate) async fn hold_changes(&self) -> Result<Hold, NetworkError> {
+        self.lock(CHANGES).await
     }
 
     /// Makes a network.
-    pub(crate) fn create(&self, request: NetworkRequest) -> Result<Network, NetworkError> {
+    pub(crate) async fn create(&self, request: NetworkRequest) -> Result<Network, NetworkError> {
         let name = request.name;
         if is_builtin(&name) {
             return Err(NetworkError::Builtin(name));
@@ -162,7 +166,7 @@ impl NetworkStore {
         if !is_valid_name(&name) {
             return Err(NetworkError::BadName(excerpt(&name)));
         }
-        let _lock = self.lock(LOCK)?;
+        let _lock = self.lock(LOCK).await?;
         let path = self.path(&name);
         if path.exists() {
             return Err(NetworkError::Exists(name));
@@ -248,7 +252,7 @@ impl NetworkStore {
 
     /// Removes a network that no running container is in.
     pub(crate) async fn remove(&self, reference: &str) -> Result<(), NetworkError> {
-        let _lock = self.lock(LOCK)?;
+        let _lock = self.lock(LOCK).await?;
         let network = self.find(reference)?;
         if is_builtin(&network.name) {
             return Err(NetworkError::Builtin(network.name));
@@ -269,7 +273,7 @@ impl NetworkStore {
     /// Removes the networks that no container has, running or not, and from the machine
     /// what nobody uses; returns the names of the former.
     pub(crate) async fn prune(&self) -> Result<Vec<String>, NetworkError> {
-        let _lock = self.lock(LOCK)?;
+        let _lock = self.lock(LOCK).await?;
         let members = self.members().list().into_iter();
         let mut used: HashSet<String> = members.map(|it| it.endpoint.network).collect();
         for record in self.containers.records() {
@@ -283,6 +287,7 @@ impl NetworkStore {
                 removed.push(network.name);
             }
         }
+        self.members().sweep();
         let failed = |source| NetworkError::Kernel {
             network: DEFAULT_NETWORK.to_owned(),
             source,
@@ -343,10 +348,18 @@ impl NetworkStore {
         self.root.join(format!("{name}.{EXTENSION}"))
     }
 
-    fn lock(&self, name: &str) -> Result<Hold, NetworkError> {
+    /// Waits for a lock without keeping others from their work.
+    async fn lock(&self, name: &str) -> Result<Hold, NetworkError> {
         let lock = self.file(name)?;
-        lock.lock().map_err(NetworkError::io("lock", &self.root))?;
-        Ok(Hold(lock))
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Hold(lock)),
+                Err(TryLockError::WouldBlock) => sleep(PAUSE).await,
+                Err(TryLockError::Error(error)) => {
+                    return Err(NetworkError::io("lock", &self.root)(error));
+                }
+            }
+        }
     }
 
     fn file(&self, name: &str) -> Result<File, NetworkError> {
@@ -426,12 +439,18 @@ mod tests {
         }
     }
 
+    fn create(store: &NetworkStore, request: NetworkRequest) -> Result<Network, NetworkError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(store.create(request))
+    }
+
     #[test]
     fn a_network_is_found_by_name_and_id() {
         let (_folder, store) = store();
-        let made = store
-            .create(request("front", Some("198.51.100.0/24")))
-            .unwrap();
+        let made = create(&store, request("front", Some("198.51.100.0/24"))).unwrap();
         assert_eq!(made.gateway.to_string(), "198.51.100.1");
         for reference in ["front", &made.id, &made.id[..12]] {
             assert_eq!(store.find(reference).unwrap(), made, "{reference}");
@@ -452,9 +471,7 @@ mod tests {
     #[test]
     fn what_cannot_be_made_leaves_nothing() {
         let (_folder, store) = store();
-        store
-            .create(request("front", Some("198.51.100.0/24")))
-            .unwrap();
+        create(&store, request("front", Some("198.51.100.0/24"))).unwrap();
         for (name, subnet) in [
             ("front", None),
             ("bridge", None),
@@ -464,7 +481,7 @@ mod tests {
             ("back", Some("198.51.0.0/16")),
             ("back", Some("172.20.0.0/16")),
         ] {
-            assert!(store.create(request(name, subnet)).is_err(), "{name}");
+            assert!(create(&store, request(name, subnet)).is_err(), "{name}");
         }
         assert_eq!(store.all().len(), 1);
     }
@@ -472,8 +489,8 @@ mod tests {
     #[test]
     fn free_addresses_are_found() {
         let (_folder, store) = store();
-        let one = store.create(request("one", None)).unwrap();
-        let other = store.create(request("other", None)).unwrap();
+        let one = create(&store, request("one", None)).unwrap();
+        let other = create(&store, request("other", None)).unwrap();
         assert_ne!(one.subnet, other.subnet);
         assert_ne!(one.bridge, other.bridge);
     }
@@ -482,7 +499,7 @@ mod tests {
     fn networks_of_containers_outlive_a_cleaning() {
         let (_folder, store) = store();
         for (name, subnet) in [("used", "198.51.100.0/25"), ("unused", "198.51.100.128/25")] {
-            store.create(request(name, Some(subnet))).unwrap();
+            create(&store, request(name, Some(subnet))).unwrap();
         }
         let mut spec = spec();
         spec.network = NetworkMode::Networks(vec![EndpointRequest::new("used")]);

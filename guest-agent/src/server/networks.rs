@@ -14,7 +14,7 @@ use crate::shim::ShimRequest;
 impl Engine {
     pub(super) async fn create_network(&self, request: NetworkRequest) -> Result<Reply, WireError> {
         Self::require_root()?;
-        let network = self.networks.create(request)?;
+        let network = self.networks.create(request).await?;
         Ok(Reply::Networks(vec![network.detail(Vec::new())]))
     }
 
@@ -139,7 +139,7 @@ impl Engine {
             &mut Vec<EndpointRequest>,
         ) -> Result<(), WireError>,
     ) -> Result<Reply, WireError> {
-        let _changes = self.networks.hold_changes()?;
+        let _changes = self.networks.hold_changes().await?;
         let dir = self.containers.find(container)?;
         let failed = |error| container_error(container, error);
         let mut record = dir.record().map_err(failed)?;

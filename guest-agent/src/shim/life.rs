@@ -16,8 +16,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use isolazi_protocol::{
-    CgroupLimits, ContainerState, EndpointRequest, ErrorCode, ExecSpec, Health, Reply,
-    RestartPolicy, ServerMessage, Transport, WireError,
+    CgroupLimits, ContainerState, ErrorCode, ExecSpec, Health, Reply, RestartPolicy, ServerMessage,
+    Transport, WireError,
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, oneshot, watch};
@@ -28,7 +28,7 @@ use crate::container::lifecycle::{self, Action, End, Verdict, judge};
 use crate::container::log::LogWriter;
 use crate::container::{ContainerDir, ContainerStore, now};
 use crate::events;
-use crate::launch::plan::{CgroupPlan, NetworkPlan};
+use crate::launch::plan::CgroupPlan;
 use crate::launch::{self, LaunchError};
 use crate::shim::network::Joined;
 use crate::shim::process::{Process, streams};
@@ -48,8 +48,8 @@ pub(super) enum StoppedBy {
 
 /// One container's keeper.
 pub(super) struct Shim {
-    dir: ContainerDir,
-    start: RefCell<ShimStart>,
+    pub(super) dir: ContainerDir,
+    pub(super) start: RefCell<ShimStart>,
     lock: File,
     state: RefCell<ContainerState>,
     launched: Cell<Instant>,
@@ -60,7 +60,7 @@ pub(super) struct Shim {
     /// Its end is that of a `stop`.
     asked_to_stop: Cell<bool>,
     process: RefCell<Option<Rc<Process>>>,
-    network: RefCell<Option<Joined>>,
+    pub(super) network: RefCell<Option<Joined>>,
     restart: Cell<RestartPolicy>,
     stopped: Cell<Option<StoppedBy>>,
     /// Wakes a shim that waits to start the container again.
@@ -98,7 +98,12 @@ impl Shim {
         }
         let started = match shim.launch().await {
             Ok(started) => started,
-            Err(error) => return shim.fail(&mut agent, error).await,
+            Err(error) => {
+                let failed = shim.fail(&mut agent, error).await;
+                drop(agent);
+                shim.leave_networks().await;
+                return failed;
+            }
         };
         let attach = shim.start().attach;
         let running = started.announce(agent, attach).await;
@@ -107,6 +112,7 @@ impl Shim {
         let kept = shim.keep(running).await;
         drop(closing);
         let _ = accepting.await;
+        shim.leave_networks().await;
         kept
     }
 
@@ -160,7 +166,7 @@ impl Shim {
         let internal = |what: &'static str| {
             move |error: io::Error| WireError::new(ErrorCode::Internal, format!("{what}: {error}"))
         };
-        self.join_network().await?;
+        self.join_networks().await?;
         let start = self.start();
         let spec = &start.plan.process;
         let log = LogWriter::open(&self.dir.log())
@@ -173,7 +179,11 @@ impl Shim {
         drop(network);
         let joined = self.network.take();
         self.network.replace(joined.map(Joined::settled));
-        let launched = launched.map_err(|error| to_wire(&error))?;
+        let mut launched = launched.map_err(|error| to_wire(&error))?;
+        let network = self.network.borrow();
+        let warning = network.as_ref().and_then(Joined::warning);
+        launched.warnings.extend(warning);
+        drop(network);
         self.launched.set(Instant::now());
         if start.health.is_some() {
             self.keep_health(&Health::default(), false);
@@ -190,20 +200,6 @@ impl Shim {
         self.tell_of_start();
         self.probe(started.process());
         Ok(started)
-    }
-
-    /// Makes the container's network, unless an earlier start has.
-    async fn join_network(&self) -> Result<(), WireError> {
-        let spent = self.network.borrow_mut().take_if(|it| !it.lasts());
-        if let Some(spent) = spent {
-            spent.leave().await;
-        }
-        if self.network.borrow().is_none() {
-            let plan = self.start().plan.clone();
-            let joined = Joined::by(&plan, &self.dir).await?;
-            self.network.replace(Some(joined));
-        }
-        Ok(())
     }
 
     fn tell_of_start(&self) {
@@ -309,16 +305,17 @@ impl Shim {
     /// Cleans up after the container and records its end, or removes it.
     async fn end(&self, code: i32, error: Option<String>) -> io::Result<()> {
         let oom_killed = self.clean_up();
-        let network = self.network.take();
-        if let Some(network) = network {
-            network.leave().await;
-        }
-        let recorded = match self.start().auto_remove {
+        let auto_remove = self.start().auto_remove;
+        let recorded = match auto_remove {
             true => {
+                // Nobody waits for the address of a container that is gone for good, so
+                // nobody waits for its cables to be removed.
+                self.retire_from_networks().await;
                 self.tell_of_end(code, oom_killed);
                 self.remove()
             }
             false => {
+                self.leave_networks().await;
                 let recorded = self.record_end(code, error, oom_killed);
                 self.tell_of_end(code, oom_killed);
                 recorded
@@ -366,7 +363,7 @@ impl Shim {
         self.record(state, true)
     }
 
-    fn start(&self) -> Ref<'_, ShimStart> {
+    pub(super) fn start(&self) -> Ref<'_, ShimStart> {
         self.start.borrow()
     }
 
@@ -388,34 +385,6 @@ impl Shim {
         }
         self.start.borrow_mut().plan.cgroup = cgroup;
         Ok(Reply::Done)
-    }
-
-    /// Attaches the container to a further network, now and when it starts again.
-    pub(super) async fn connect(&self, endpoint: EndpointRequest) -> Result<Reply, WireError> {
-        let attached = self.network.borrow().as_ref().and_then(Joined::attached);
-        // Between two lives there may be no network.
-        if let Some(attached) = attached {
-            attached.join(&endpoint).await?;
-        }
-        self.plan_networks(|endpoints| endpoints.push(endpoint));
-        Ok(Reply::Done)
-    }
-
-    /// Takes the container off a network, now and when it starts again.
-    pub(super) async fn disconnect(&self, network: &str) -> Result<Reply, WireError> {
-        let attached = self.network.borrow().as_ref().and_then(Joined::attached);
-        if let Some(attached) = attached {
-            attached.leave(network).await?;
-        }
-        self.plan_networks(|endpoints| endpoints.retain(|it| it.network != network));
-        Ok(Reply::Done)
-    }
-
-    fn plan_networks(&self, change: impl FnOnce(&mut Vec<EndpointRequest>)) {
-        let plan = &mut self.start.borrow_mut().plan.network;
-        if let NetworkPlan::Networks(networks) = plan {
-            change(&mut networks.endpoints);
-        }
     }
 
     /// The first process, while there is one.

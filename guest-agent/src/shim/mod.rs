@@ -22,6 +22,7 @@ mod client;
 mod door;
 mod health;
 mod io;
+mod joining;
 mod life;
 mod main;
 mod network;

@@ -91,9 +91,23 @@ impl Joined {
         }
     }
 
+    /// What somebody should know of them.
+    pub(super) fn warning(&self) -> Option<String> {
+        self.attached()?.warning
+    }
+
+    /// Gives back what others may want: its ports, and its names. What remains takes the
+    /// kernel longer than it takes to start a container.
+    pub(super) async fn retire(&self) {
+        if let Some(attached) = self.attached() {
+            attached.retire().await;
+        }
+    }
+
     /// Gives back what was made.
     pub(super) async fn leave(self) {
         if let Some(attached) = self.settled().attached() {
+            attached.retire().await;
             attached.detach().await;
         }
     }
@@ -207,6 +221,7 @@ impl Wanted {
     fn attached(self, connection: Connection, reserved: Reservation) -> Attached {
         let directory = self.told.directory(&self.record);
         Attached {
+            warning: connection.warning(&self.wish),
             attachment: Rc::new(Attachment::new(connection, reserved, directory)),
             container: self.record.id,
             told: self.told,
@@ -225,6 +240,7 @@ impl Wanted {
 /// A container's networks while they last.
 #[derive(Debug, Clone)]
 pub(super) struct Attached {
+    warning: Option<String>,
     attachment: Rc<Attachment>,
     container: ContainerId,
     told: Told,
@@ -255,11 +271,15 @@ impl Attached {
         told.map_err(|error| internal(&error))
     }
 
-    async fn detach(&self) {
+    async fn retire(&self) {
         let members = self.told.networks.members();
         for endpoint in &self.attachment.state().endpoints {
             members.remove(&self.container, endpoint);
         }
+        self.attachment.close().await;
+    }
+
+    async fn detach(&self) {
         if let Err(error) = self.attachment.detach().await {
             // It goes with the namespace, or when somebody else gets the address.
             eprintln!("shim: cannot take the container off its networks: {error}");
@@ -319,10 +339,15 @@ fn shared(dir: &ContainerDir, id: &ContainerId) -> Result<NetNamespace, WireErro
         .ok_or_else(|| refused("it does not run; start it first"))?;
     let namespace = NetNamespace::of(Pid::from_raw(pid)).map_err(|error| internal(&error))?;
     // What was opened was its process's only if that has not ended by then.
-    match peer.state().map_err(|error| internal(&error))?.pid() == Some(pid) {
-        true => Ok(namespace),
-        false => Err(refused("it has just ended; start it first")),
+    if peer.state().map_err(|error| internal(&error))?.pid() != Some(pid) {
+        return Err(refused("it has just ended; start it first"));
     }
+    // Names are the other one's, too.
+    for name in ["hosts", "resolv.conf"] {
+        let [from, to] = [&peer, dir].map(|it| it.path().join("etc").join(name));
+        fs::copy(from, to).map_err(|error| internal(&error))?;
+    }
+    Ok(namespace)
 }
 
 fn internal(error: &io::Error) -> WireError {

@@ -39,7 +39,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     fs::create_dir_all(&folder)?;
     let program = many_calls(&folder)?;
     let world = bench.world(Mode::Native, "filter/native")?;
-    let image = pulled(&world, &program)?;
+    let image = pulled(&world, &program, "true")?;
     let mut bundle = Bundle::new(&folder, &program, &world)?;
     CALLS
         .iter()

@@ -15,14 +15,19 @@
 //! | `pull` | `pull` of two layers, 500 MB in all | `podman pull`, and `tar xzf` of the layers |
 //! | `logs` | 1 GiB of lines from `run -d` to the end of `wait`, natively | `podman run -d --log-driver k8s-file` and `podman wait` |
 //! | `filter` | a million system calls under the default profile, natively | under libseccomp's program for it |
+//! | `bridge` | `run --rm` on the bridge of a static `true`, natively; the 100th container there | `podman run --rm`, `--network none`; the first |
+//! | `ports` | 512 MiB through a published port to an echo and back, natively | by the container's address |
+//! | `relay` | 16 MiB, and 20 connections, to a published port of a container in a machine | QEMU's hostfwd to a guest that is the echo; slirp4netns without a guest |
 //! | `memory` | a shim's share of memory with 100 containers, natively | conmon's |
 
 mod boot;
 mod filter;
+mod guest;
 mod listing;
 mod logs;
 mod measure;
 mod memory;
+mod networks;
 mod podman;
 mod pull;
 mod runc;
@@ -35,7 +40,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use isolazi_tests::surroundings::{appliance, program};
 use isolazi_tests::world::Shared;
-use isolazi_tests::{Mode, World};
+use isolazi_tests::{Mode, World, network};
 
 use table::Row;
 
@@ -69,7 +74,7 @@ impl Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
-const BENCHES: [(&str, Measure); 8] = [
+const BENCHES: [(&str, Measure); 11] = [
     ("start", start::measure),
     ("trips", trips::measure),
     ("boot", boot::measure),
@@ -78,6 +83,9 @@ const BENCHES: [(&str, Measure); 8] = [
     ("logs", logs::measure),
     ("memory", memory::measure),
     ("filter", filter::measure),
+    ("bridge", networks::starts),
+    ("ports", networks::ports),
+    ("relay", networks::relay),
 ];
 
 fn main() -> ExitCode {
@@ -96,6 +104,8 @@ fn main() -> ExitCode {
 }
 
 fn run(wanted: &[String]) -> Result<ExitCode> {
+    // Containers get a network natively, and the machine's is nobody's to change.
+    network::leave_the_machines()?;
     let bench = Bench::new()?;
     let mut code = ExitCode::SUCCESS;
     println!("{}", table::heading());

@@ -49,11 +49,16 @@ impl Pairs {
                 first = ours()?;
             }
             if round > 0 {
-                pairs.ours.push(first.as_secs_f64());
-                pairs.theirs.push(second.as_secs_f64());
+                pairs.add(first, second);
             }
         }
         Ok(pairs)
+    }
+
+    /// Adds a pair that was measured elsewhere.
+    pub(crate) fn add(&mut self, ours: Duration, theirs: Duration) {
+        self.ours.push(ours.as_secs_f64());
+        self.theirs.push(theirs.as_secs_f64());
     }
 
     /// Median of ours, in seconds.

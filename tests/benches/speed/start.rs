@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use isolazi_tests::fixture::{find, static_true};
@@ -26,7 +27,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     fs::create_dir_all(&folder)?;
     let program = static_true(&folder)?;
     let world = bench.world(Mode::Native, "start/native")?;
-    let image = pulled(&world, &program)?;
+    let image = pulled(&world, &program, "true")?;
     let mut bundle = Bundle::new(&folder, &program, &world)?;
     let pairs = Pairs::measure(
         PAIRS,
@@ -44,11 +45,12 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     )])
 }
 
-/// Makes an image of `program` and pulls it.
-pub(crate) fn pulled(world: &World, program: &Path) -> Result<String> {
+/// Makes an image of `program`, which is called `name` in there, and pulls it.
+pub(crate) fn pulled(world: &World, program: &Path, name: &str) -> Result<String> {
     let stub = Stub::start()?;
-    let layer = Layer::default().program("true", &fs::read(program)?)?;
-    let image = stub.serve("bench", &Image::new(&[layer.tar()?])?);
-    world.isolazi(["pull", &image]).output()?.success()?;
+    let layer = Layer::default().program(name, &fs::read(program)?)?;
+    let image = stub.serve(name, &Image::new(&[layer.tar()?])?);
+    let pull = world.isolazi(["pull", &image]);
+    pull.timeout(Duration::from_secs(120)).output()?.success()?;
     Ok(image)
 }

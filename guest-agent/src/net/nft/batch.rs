@@ -9,7 +9,7 @@ use super::expression::{Expression, push};
 use super::ruleset::{Chain, Family, MARK, Set};
 
 /// The one table of ours in each family.
-const TABLE: &std::ffi::CStr = c"isolazi";
+pub(super) const TABLE: &std::ffi::CStr = c"isolazi";
 /// `NFNL_SUBSYS_NFTABLES`, which the bounds of a batch name (nfnetlink.h).
 const SUBSYSTEM: u16 = 10;
 
@@ -45,7 +45,7 @@ impl Batch {
     pub(super) fn table(&mut self, family: Family) {
         let request = self.0.request().set_create();
         request
-            .op_newtable_do(&header(family))
+            .op_newtable_do(&header(family as u8))
             .encode()
             .push_name(TABLE);
     }
@@ -53,7 +53,7 @@ impl Batch {
     /// Makes a set or map, unless it is there.
     pub(super) fn set(&mut self, family: Family, set: &Set, id: u32) {
         let request = self.0.request().set_create();
-        let mut request = request.op_newset_do(&header(family));
+        let mut request = request.op_newset_do(&header(family as u8));
         let mut encoder = request
             .encode()
             .push_table(TABLE)
@@ -72,7 +72,7 @@ impl Batch {
     pub(super) fn chain(&mut self, family: Family, chain: &Chain) {
         let request = self.0.request().set_create();
         request
-            .op_newchain_do(&header(family))
+            .op_newchain_do(&header(family as u8))
             .encode()
             .push_table(TABLE)
             .push_name_bytes(chain.name.as_bytes())
@@ -83,7 +83,7 @@ impl Batch {
             .push_type_bytes(chain.kind.as_bytes());
         self.0
             .request()
-            .op_delrule_do(&header(family))
+            .op_delrule_do(&header(family as u8))
             .encode()
             .push_table(TABLE)
             .push_chain_bytes(chain.name.as_bytes());
@@ -94,7 +94,7 @@ impl Batch {
 
     fn rule(&mut self, family: Family, chain: &str, rule: &[Expression]) {
         let request = self.0.request().set_create().set_append();
-        let mut request = request.op_newrule_do(&header(family));
+        let mut request = request.op_newrule_do(&header(family as u8));
         let encoder = request
             .encode()
             .push_table(TABLE)
@@ -106,7 +106,7 @@ impl Batch {
 
     /// Removes the table, which is there.
     pub(super) fn remove_table(&mut self, family: Family) {
-        let mut request = self.0.request().op_deltable_do(&header(family));
+        let mut request = self.0.request().op_deltable_do(&header(family as u8));
         request.encode().push_name(TABLE);
     }
 
@@ -114,7 +114,7 @@ impl Batch {
     pub(super) fn add(&mut self, family: Family, set: &str, members: &[Member]) {
         if !members.is_empty() {
             let request = self.0.request().set_create();
-            let mut request = request.op_newsetelem_do(&header(family));
+            let mut request = request.op_newsetelem_do(&header(family as u8));
             push_members(request.encode(), set, members);
         }
     }
@@ -123,21 +123,21 @@ impl Batch {
     pub(super) fn add_range(&mut self, family: Family, set: &str, range: &Range) {
         self.add(family, set, std::slice::from_ref(&range.first));
         let request = self.0.request().set_create();
-        let mut request = request.op_newsetelem_do(&header(family));
+        let mut request = request.op_newsetelem_do(&header(family as u8));
         push_end(request.encode(), set, range);
     }
 
     /// Takes a range out of a set, which has it.
     pub(super) fn remove_range(&mut self, family: Family, set: &str, range: &Range) {
         self.remove(family, set, std::slice::from_ref(&range.first));
-        let mut request = self.0.request().op_delsetelem_do(&header(family));
+        let mut request = self.0.request().op_delsetelem_do(&header(family as u8));
         push_end(request.encode(), set, range);
     }
 
     /// Takes members out of a set, which has them all.
     pub(super) fn remove(&mut self, family: Family, set: &str, members: &[Member]) {
         if !members.is_empty() {
-            let mut request = self.0.request().op_delsetelem_do(&header(family));
+            let mut request = self.0.request().op_delsetelem_do(&header(family as u8));
             push_members(request.encode(), set, members);
         }
     }
@@ -194,7 +194,7 @@ fn comment() -> Vec<u8> {
 
 /// How many rules of this program's are in a family's table, and how many others.
 pub(super) fn count_rules(family: Family) -> io::Result<(usize, usize)> {
-    let mut request = Request::new().op_getrule_dump(&header(family));
+    let mut request = Request::new().op_getrule_dump(&header(family as u8));
     request.encode().push_table(TABLE);
     let mut socket = NetlinkSocket::new();
     let mut replies = socket.request(&request)?;
@@ -212,7 +212,7 @@ pub(super) fn count_rules(family: Family) -> io::Result<(usize, usize)> {
 
 /// The members of a set; none where the set is not there.
 pub(super) fn members(family: Family, set: &str) -> io::Result<Vec<Member>> {
-    let mut request = Request::new().op_getsetelem_dump(&header(family));
+    let mut request = Request::new().op_getsetelem_dump(&header(family as u8));
     let encoder = request.encode().push_table(TABLE);
     drop(encoder.push_set_bytes(set.as_bytes()));
     let mut socket = NetlinkSocket::new();
@@ -242,9 +242,9 @@ fn member(element: &IterableSetelemAttrs<'_>) -> Option<Member> {
     Some(Member { key, data })
 }
 
-fn header(family: Family) -> Nfgenmsg {
+pub(super) fn header(family: u8) -> Nfgenmsg {
     let mut header = Nfgenmsg::new();
-    header.nfgen_family = family as u8;
+    header.nfgen_family = family;
     header
 }
 

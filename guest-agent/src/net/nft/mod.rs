@@ -3,12 +3,15 @@
 mod batch;
 mod expression;
 mod identities;
+mod others;
 mod ruleset;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use isolazi_protocol::{Endpoint, MacAddress, PortProtocol, PublishedPort};
+
+pub(crate) use self::others::obstacle;
 
 use self::batch::{Batch, Member, Range, count_rules, members};
 use self::ruleset::{

@@ -96,7 +96,7 @@ fn commands_killed_at_any_moment_leave_order(world: &World) -> Result<()> {
     if !world.is_vm() {
         sleep(SWEPT);
         world.isolazi(["ps", "-a"]).output()?.success()?;
-        Traces::of(&world.root()).ensure_none()?;
+        Traces::in_the_end(&world.root()).ensure_none()?;
         ensure_nothing_half_made(&world.root())?;
     }
     Ok(())
@@ -229,7 +229,7 @@ fn shims_killed_at_any_moment_end_their_containers(world: &World) -> Result<()> 
         died_running > 5,
         "only {died_running} were killed while they ran"
     );
-    Traces::of(&own.root()).ensure_none()
+    Traces::in_the_end(&own.root()).ensure_none()
 }
 
 /// Process ids of the shims whose containers lie in this world.
@@ -277,7 +277,7 @@ fn recorded_and_gone(world: &World, name: &str) -> Result<()> {
     }
     done(world, &["rm", name])?;
     eventually(Duration::from_secs(5), "nothing is left", || {
-        Ok(Traces::of(&world.root())
+        Ok(Traces::in_the_end(&world.root())
             .ensure_none_of(&id)
             .is_ok()
             .then_some(()))

@@ -32,7 +32,7 @@ fn many_lives_leave_nothing(world: &World) -> Result<()> {
     match before {
         Some(before) => settled(world, &before, ids.len()),
         None => {
-            let traces = Traces::of(&world.root());
+            let traces = Traces::in_the_end(&world.root());
             for id in &ids {
                 traces.ensure_none_of(id)?;
             }

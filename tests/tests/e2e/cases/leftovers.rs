@@ -29,7 +29,7 @@ fn an_ended_container_leaves_no_trace(world: &World) -> Result<()> {
         .isolazi(["stop", "-t", "0", container.name()])
         .output()?
         .success()?;
-    Traces::of(&world.root()).ensure_none_of(&id)?;
+    Traces::in_the_end(&world.root()).ensure_none_of(&id)?;
     let folder = world.root().join("containers").join(&id);
     ensure!(!folder.exists(), "{} is left", folder.display());
     Ok(())
@@ -56,7 +56,7 @@ fn a_killed_shim_takes_its_container_along(world: &World) -> Result<()> {
         &described["State"]["ExitCode"].as_i64(),
         &Some(137),
     )?;
-    Traces::of(&world.root()).ensure_none_of(&id)?;
+    Traces::in_the_end(&world.root()).ensure_none_of(&id)?;
     world
         .isolazi(["rm", container.name()])
         .output()?
@@ -89,7 +89,7 @@ fn no_container_is_left(world: &World) -> Result<()> {
         ensure!(left.is_empty(), "left in {}: {left:?}", folder.display());
     }
     if !world.is_vm() {
-        Traces::of(&world.root()).ensure_none()?;
+        Traces::in_the_end(&world.root()).ensure_none()?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use isolazi_tests::command::{eventually, same};
+use isolazi_tests::command::{eventually, same, tool};
 use isolazi_tests::network::{Outside, ip};
 use isolazi_tests::{Case, Container, World};
 use serde_json::json;
@@ -33,6 +33,7 @@ pub(super) fn all() -> Vec<Case> {
             // An emulated processor takes too long for so many containers.
             addresses_run_out_and_come_back,
             what_is_lost_is_made_again,
+            a_firewall_in_the_way_is_told_of,
             the_world_outside_is_reached_from_the_machines_address,
         ],
     }
@@ -409,6 +410,49 @@ fn what_is_lost_is_made_again(world: &World) -> Result<()> {
     get()?.success()?;
     let forward = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")?;
     same("forwarding", &forward, &"1\n".to_owned())
+}
+
+/// A table of the tests' own, which drops what is forwarded.
+struct Firewall;
+
+impl Firewall {
+    fn new() -> Result<Self> {
+        let chain = "add table ip others; add chain ip others FORWARD \
+                     { type filter hook forward priority 0; policy drop; }";
+        tool("nft", [chain])?;
+        Ok(Self)
+    }
+}
+
+impl Drop for Firewall {
+    fn drop(&mut self) {
+        drop(tool("nft", ["delete table ip others"]));
+    }
+}
+
+fn a_firewall_in_the_way_is_told_of(world: &World) -> Result<()> {
+    let outside = Outside::new()?;
+    world.run(["true"]).output()?.success()?.stderr_is("")?;
+    let _firewall = Firewall::new()?;
+    let ping = ["ping", "-c", "1", "-W", "2", &outside.far().to_string()];
+    let try_it = || world.run_with(&["--cap-add", "NET_RAW"], ping).output();
+    let said = try_it()?
+        .code(1)?
+        .stderr_has("chain FORWARD of table ip others")?;
+    world
+        .run_with(&["--network", "none"], ["true"])
+        .output()?
+        .success()?
+        .stderr_is("")?;
+    // What it says is what helps.
+    let said = said.stderr_text();
+    let advice = said.split("through: ").nth(1).context("no advice")?;
+    for command in advice.trim().split("; ") {
+        let rule = command.strip_prefix("nft ").context("no rule")?;
+        tool("nft", [rule])?;
+    }
+    try_it()?.success()?.stderr_is("")?;
+    Ok(())
 }
 
 fn the_world_outside_is_reached_from_the_machines_address(world: &World) -> Result<()> {

@@ -147,6 +147,14 @@ fn containers_find_each_other_by_name(world: &World) -> Result<()> {
     let mut both = vec![server_address.clone(), client_address];
     both.sort();
     same("alias", &look_up(&client, "www")?, &both)?;
+    // Who shares its network finds the same ones.
+    let shared = format!("container:{}", client.name());
+    let sharing = world.start(&["--network", &shared], &["sleep", "1000"])?;
+    same(
+        "shared",
+        &look_up(&sharing, server.name())?,
+        &vec![server_address.clone()],
+    )?;
     let get = fetch(&client, server.name())?.success()?;
     get.stdout_is(&format!("{}\n", &id[..12]))?;
     // The other way round.
@@ -824,7 +832,13 @@ fn ask_the_hosts_resolver(world: &World) -> Result<()> {
             let found = look_up(&container, "db.example")?;
             Ok((!found.is_empty()).then_some(()))
         },
-    )
+    )?;
+    drop(container);
+    if world.is_vm() {
+        let stop = other.isolazi(["vm", "stop"]).timeout(world.patience(60));
+        stop.output()?.success()?;
+    }
+    Ok(())
 }
 
 fn other_names_are_the_hosts_business(world: &World) -> Result<()> {
