@@ -18,16 +18,21 @@ fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn metadata(args: &[&str]) -> Result<Value> {
+fn cargo(args: &[&str]) -> Result<Vec<u8>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["metadata", "--format-version=1", "--locked"])
         .args(args)
+        .arg("--locked")
         .current_dir(top())
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "cargo metadata: {said}");
-    Ok(serde_json::from_slice(&output.stdout)?)
+    ensure!(output.status.success(), "cargo {args:?}: {said}");
+    Ok(output.stdout)
+}
+
+fn metadata(args: &[&str]) -> Result<Value> {
+    let all = [&["metadata", "--format-version=1"], args].concat();
+    Ok(serde_json::from_slice(&cargo(&all)?)?)
 }
 
 /// One line of a manifest's dependencies.
@@ -108,26 +113,13 @@ fn the_agent_is_pure_rust() -> Result<()> {
     let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     let metadata = metadata(&["--filter-platform", &target])?;
     let packages = metadata["packages"].as_array().context("no packages")?;
-    let nodes = metadata["resolve"]["nodes"]
-        .as_array()
-        .context("no graph")?;
-    let mut reached = BTreeSet::new();
-    let mut next: Vec<&str> = packages
-        .iter()
-        .filter(|p| p["name"] == AGENT)
-        .filter_map(|p| p["id"].as_str())
-        .collect();
-    while let Some(id) = next.pop() {
-        if reached.insert(id) {
-            next.extend(shipped(nodes, id));
-        }
-    }
+    let reached = shipped(&target)?;
     ensure!(reached.len() > 20, "the graph is not whole: {reached:?}");
     // Its `links` names a file of constants, not a library.
     let harmless = ["rustix", "libc", "prettyplease", "rayon-core"];
     let linking: Vec<_> = packages
         .iter()
-        .filter(|p| p["id"].as_str().is_some_and(|id| reached.contains(id)))
+        .filter(|p| reached.contains(&named(p)))
         .filter(|p| !p["links"].is_null() || p["name"] == "cc" || p["name"] == "pkg-config")
         .filter_map(|p| p["name"].as_str())
         .filter(|name| !harmless.contains(name))
@@ -136,16 +128,22 @@ fn the_agent_is_pure_rust() -> Result<()> {
     Ok(())
 }
 
-/// What the package `id` depends on, but for its own tests.
-fn shipped<'a>(nodes: &'a [Value], id: &str) -> impl Iterator<Item = &'a str> {
-    let node = nodes.iter().find(move |node| node["id"] == id);
-    let dependencies = node.and_then(|node| node["deps"].as_array());
-    dependencies.into_iter().flatten().filter_map(|dependency| {
-        let mut kinds = dependency["dep_kinds"].as_array().into_iter().flatten();
-        kinds
-            .any(|kind| kind["kind"] != "dev")
-            .then(|| dependency["pkg"].as_str())?
-    })
+/// What is built into the agent, as `NAME vVERSION`. Only `cargo tree` leaves out what a
+/// feature would turn on that nobody has.
+fn shipped(target: &str) -> Result<BTreeSet<String>> {
+    let tree = ["tree", "-p", AGENT, "--edges=normal,build", "--prefix=none"];
+    let tree = cargo(&[&tree[..], &["--target", target, "--format={p}"]].concat())?;
+    let lines = String::from_utf8(tree)?;
+    let package = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().take(2).collect();
+        words.join(" ")
+    };
+    Ok(lines.lines().map(package).collect())
+}
+
+fn named(package: &Value) -> String {
+    let text = |key: &str| package[key].as_str().unwrap_or_default().to_owned();
+    format!("{} v{}", text("name"), text("version"))
 }
 
 /// Source files below `folder` whose text has one of `words`, comments left out.
