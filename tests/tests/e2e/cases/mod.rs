@@ -32,6 +32,7 @@ mod nobody;
 mod options;
 mod places;
 mod platform;
+mod port_load;
 mod ports;
 mod posture;
 mod privileges;
@@ -99,7 +100,11 @@ pub(crate) fn all() -> Vec<Case> {
         named_volumes::all(),
         networks::all(),
         user_networks::all(),
+        user_networks::names::all(),
+        user_networks::joining::all(),
+        user_networks::ipv6::all(),
         ports::all(),
+        port_load::all(),
         nobody::all(),
         files::all(),
         changes::all(),

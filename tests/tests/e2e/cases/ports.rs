@@ -1,16 +1,15 @@
 //! Published ports.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
 };
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use isolazi_tests::command::{eventually, same};
 use isolazi_tests::network::Outside;
 use isolazi_tests::{Case, Container, World};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use super::networks::address;
@@ -28,19 +27,13 @@ pub(super) fn all() -> Vec<Case> {
             other_containers_reach_it_through_the_host,
             all_exposed_ports_can_be_published,
             much_goes_through_a_port_in_both_directions,
-            many_connections_at_once,
             ports_that_make_no_sense_are_refused,
-        ],
-        NativeOnly: [
-            a_thousand_connections_at_once,
-            connections_wait_where_descriptors_are_short,
         ],
         NativeAlone: [
             clients_outside_keep_their_address,
             a_port_is_not_left_behind_by_a_shim_that_is_killed,
         ],
         VmAlone: [
-            a_thousand_connections_at_once,
             ports_outlive_a_supervisor_and_an_agent,
         ],
     }
@@ -53,19 +46,19 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const OTHER_LOCALHOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// A container with the echo server on port 7 of both protocols.
-struct Echo<'a> {
-    container: Container<'a>,
+pub(super) struct Echo<'a> {
+    pub(super) container: Container<'a>,
 }
 
 impl<'a> Echo<'a> {
-    fn start(world: &'a World, options: &[&str]) -> Result<Self> {
+    pub(super) fn start(world: &'a World, options: &[&str]) -> Result<Self> {
         let container = world.start(options, &["echo-server"])?;
         container.wait_log("ready")?;
         Ok(Self { container })
     }
 
     /// The port of the host's that `port` names for a port of the container's.
-    fn port(&self, world: &World, target: &str) -> Result<u16> {
+    pub(super) fn port(&self, world: &World, target: &str) -> Result<u16> {
         let output = world
             .isolazi(["port", self.container.name(), target])
             .output()?;
@@ -344,153 +337,6 @@ fn much_goes_through_a_port_in_both_directions(world: &World) -> Result<()> {
         rest.len()
     );
     Ok(())
-}
-
-fn many_connections_at_once(world: &World) -> Result<()> {
-    let count = if world.is_vm() { 50 } else { 300 };
-    let echo = Echo::start(world, &["-p", "7"])?;
-    let to = own_addresses(echo.port(world, "7")?)[0];
-    let mut streams = Vec::new();
-    for number in 0..count {
-        let mut stream = TcpStream::connect_timeout(&to, PATIENCE)
-            .with_context(|| format!("connection {number}"))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(format!("{number}").as_bytes())?;
-        stream.shutdown(Shutdown::Write)?;
-        streams.push(stream);
-    }
-    for (number, mut stream) in streams.into_iter().enumerate() {
-        let mut heard = String::new();
-        stream.read_to_string(&mut heard)?;
-        ensure!(
-            heard.ends_with(&format!("\n{number}end\n")),
-            "{number}: {heard:?}"
-        );
-    }
-    Ok(())
-}
-
-/// Has a command start with a limit of descriptors, as a shell would.
-const LIMITED: &str = "ulimit $0; exec \"$@\"";
-
-/// More than the 1024 descriptors would serve that a process has as a rule. The
-/// container's processes have just those.
-fn a_thousand_connections_at_once(world: &World) -> Result<()> {
-    const COUNT: u64 = 1000;
-    // Who relays for a machine is as limited as who starts it.
-    if world.is_vm() {
-        world
-            .isolazi(["vm", "stop"])
-            .timeout(world.patience(60))
-            .output()?;
-    }
-    let container = world.container();
-    let image = world.busybox();
-    world
-        .isolazi(["run", "-d", "--name", container.name(), "-p", "7"])
-        .args([image.as_str(), "echo-server"])
-        .through("sh", &["-c", LIMITED, "-Sn 1024"])
-        .timeout(world.patience(60))
-        .output()?
-        .success()?;
-    container.wait_log("ready")?;
-    let echo = Echo { container };
-    let limit = echo
-        .container
-        .exec(&[], &["sh", "-c", "ulimit -Sn; grep files /proc/1/limits"]);
-    let limit = limit.output()?.success()?.stdout_text();
-    let soft: Vec<&str> = limit.split_whitespace().collect();
-    same("limits", &(soft[0], soft[4]), &("1024", "1024"))?;
-    let to = own_addresses(echo.port(world, "7")?)[0];
-    need_descriptors(COUNT + 256)?;
-    let start = Instant::now();
-    let mut streams: Vec<_> = (0..COUNT)
-        .map(|number| say(to, number))
-        .collect::<Result<_>>()?;
-    for (number, stream) in streams.iter_mut().enumerate() {
-        stream
-            .hears(&format!("{number}\n"))
-            .with_context(|| format!("connection {number}"))?;
-    }
-    eprintln!("{COUNT} connections took {:.1?}", start.elapsed());
-    // All of them are still there.
-    streams.into_iter().try_for_each(Talk::ends)
-}
-
-fn connections_wait_where_descriptors_are_short(world: &World) -> Result<()> {
-    let container = world.container();
-    let image = world.busybox();
-    world
-        .isolazi(["run", "-d", "--name", container.name(), "-p", "7"])
-        .args([image.as_str(), "echo-server"])
-        .through("sh", &["-c", LIMITED, "-n 128"])
-        .output()?
-        .success()?;
-    container.wait_log("ready")?;
-    let echo = Echo { container };
-    let to = own_addresses(echo.port(world, "7")?)[0];
-    let mut first: Vec<_> = (0..20)
-        .map(|number| say(to, number))
-        .collect::<Result<_>>()?;
-    for (number, stream) in first.iter_mut().enumerate() {
-        stream.hears(&format!("{number}\n"))?;
-    }
-    let mut more: Vec<_> = (0..200)
-        .map(|number| say(to, number))
-        .collect::<Result<_>>()?;
-    // The shim still has descriptors for others.
-    let exec = echo.container.exec(&[], &["echo", "hi"]);
-    exec.output()?.success()?.stdout_is("hi\n")?;
-    first.into_iter().try_for_each(Talk::ends)?;
-    for (number, mut stream) in more.drain(..).enumerate() {
-        stream
-            .hears(&format!("{number}\n"))
-            .with_context(|| format!("connection {number}"))?;
-        stream.ends()?;
-    }
-    Ok(())
-}
-
-/// A connection to an echo server.
-struct Talk(BufReader<TcpStream>);
-
-/// Says a number.
-fn say(to: SocketAddr, number: u64) -> Result<Talk> {
-    let connected = TcpStream::connect_timeout(&to, PATIENCE);
-    let mut stream = connected.with_context(|| format!("connection {number}"))?;
-    stream.set_read_timeout(Some(4 * PATIENCE))?;
-    stream.write_all(format!("{number}\n").as_bytes())?;
-    Ok(Talk(BufReader::new(stream)))
-}
-
-impl Talk {
-    /// Whether the server says these words, after where they come from.
-    fn hears(&mut self, words: &str) -> Result<()> {
-        let mut heard = String::new();
-        self.0.read_line(&mut heard)?;
-        heard.clear();
-        self.0.read_line(&mut heard)?;
-        same("answer", &heard.as_str(), &words)
-    }
-
-    /// Whether the server says the last word after ours.
-    fn ends(mut self) -> Result<()> {
-        self.0.get_ref().shutdown(Shutdown::Write)?;
-        let mut heard = String::new();
-        self.0.read_to_string(&mut heard)?;
-        same("last word", &heard.as_str(), &"end\n")
-    }
-}
-
-/// Lets this process have so many.
-fn need_descriptors(count: u64) -> Result<()> {
-    let has = getrlimit(Resource::Nofile);
-    if has.current.is_none_or(|it| it >= count) {
-        return Ok(());
-    }
-    let current = Some(has.maximum.unwrap_or(count).max(count));
-    setrlimit(Resource::Nofile, Rlimit { current, ..has })
-        .context("too few descriptors are allowed")
 }
 
 fn ports_that_make_no_sense_are_refused(world: &World) -> Result<()> {

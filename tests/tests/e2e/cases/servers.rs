@@ -1,5 +1,5 @@
 //! Real servers under the profiles that are meant for them. They are talked to
-//! from inside, over the loopback.
+//! from inside, over the loopback, and by other containers, by name.
 
 use anyhow::Result;
 use isolazi_tests::command::eventually;
@@ -14,6 +14,8 @@ pub(super) fn all() -> Vec<Case> {
 }
 
 const IMAGE: &str = "servers:1";
+/// Where clients find them by name.
+const NETWORK: &str = "servers";
 /// Seconds, natively, until a server answers: initdb included.
 const PATIENCE: u64 = 60;
 
@@ -21,11 +23,19 @@ fn nginx_redis_and_postgresql_run_under_default_and_strict(world: &World) -> Res
     let archive = fixture::servers()?.display().to_string();
     let load = world.isolazi(["load", "-q", "-i", &archive]);
     load.timeout(world.patience(120)).output()?.success()?;
+    world
+        .isolazi(["network", "create", NETWORK])
+        .output()?
+        .success()?;
     for profile in ["default", "strict"] {
         nginx(world, profile)?;
         redis(world, profile)?;
         postgresql(world, profile)?;
     }
+    world
+        .isolazi(["network", "rm", NETWORK])
+        .output()?
+        .success()?;
     world.isolazi(["rmi", IMAGE]).output()?.success()?;
     Ok(())
 }
@@ -39,6 +49,8 @@ fn serve<'a>(world: &'a World, profile: &str, user: &str, script: &str) -> Resul
         container.name(),
         "--seccomp",
         profile,
+        "--network",
+        NETWORK,
     ]);
     run.args(["-u", user, IMAGE, "sh", "-c", script])
         .timeout(world.patience(120))
@@ -57,6 +69,14 @@ fn answers(world: &World, container: &Container<'_>, command: &[&str], text: &st
     })
 }
 
+/// Asks from another container, by name.
+fn answers_others(world: &World, command: &[&str], text: &str) -> Result<()> {
+    let run = world.isolazi(["run", "--rm", "--network", NETWORK, IMAGE]);
+    let output = run.args(command).timeout(world.patience(60)).output()?;
+    output.success()?.stdout_has(text)?;
+    Ok(())
+}
+
 /// Ends it as its image's user would, and wants it to have ended well.
 fn stops(world: &World, container: &Container<'_>) -> Result<()> {
     let stop = world.isolazi(["stop", "-t", "60", container.name()]);
@@ -72,6 +92,8 @@ fn nginx(world: &World, profile: &str) -> Result<()> {
     let container = serve(world, profile, "root", command)?;
     let get = ["wget", "-q", "-O", "-", "http://127.0.0.1/index.html"];
     answers(world, &container, &get, "served by nginx")?;
+    let url = format!("http://{}/index.html", container.name());
+    answers_others(world, &["wget", "-q", "-O", "-", &url], "served by nginx")?;
     // New workers come up beside the old ones.
     container
         .exec(&[], &["nginx", "-c", "/etc/nginx.conf", "-s", "reload"])
@@ -82,7 +104,7 @@ fn nginx(world: &World, profile: &str) -> Result<()> {
 }
 
 fn redis(world: &World, profile: &str) -> Result<()> {
-    let command = "exec redis-server --dir /tmp --appendonly yes";
+    let command = "exec redis-server --dir /tmp --appendonly yes --protected-mode no";
     let container = serve(world, profile, "redis", command)?;
     answers(
         world,
@@ -103,12 +125,14 @@ fn redis(world: &World, profile: &str) -> Result<()> {
         "rdb_last_bgsave_status:ok",
     )?;
     answers(world, &container, &["redis-cli", "get", "key"], "value")?;
+    let get = ["redis-cli", "-h", container.name(), "get", "key"];
+    answers_others(world, &get, "value")?;
     stops(world, &container)
 }
 
 fn postgresql(world: &World, profile: &str) -> Result<()> {
     let command = "set -e; initdb -D /tmp/data -A trust --no-sync >/dev/null; \
-                   exec postgres -D /tmp/data -h 127.0.0.1 -k /tmp -c shared_buffers=16MB";
+                   exec postgres -D /tmp/data -h '*' -k /tmp -c shared_buffers=16MB";
     let container = serve(world, profile, "postgres", command)?;
     let sql = |statement: &'static str| {
         [
@@ -143,6 +167,8 @@ fn postgresql(world: &World, profile: &str) -> Result<()> {
         .exec(&[], &sql("checkpoint"))
         .output()?
         .success()?;
+    let ready = ["pg_isready", "-h", container.name()];
+    answers_others(world, &ready, "accepting connections")?;
     // A fast shutdown is what SIGINT asks for; SIGTERM waits for clients.
     stops(world, &container)
 }
