@@ -45,9 +45,11 @@ pub(super) async fn bridge(links: &Links, network: &Network) -> Result<u32, NetE
     if !link.is_up {
         links.bring_up(link.index).await.map_err(failed())?;
     }
-    forward().map_err(NetError::kernel(
-        "let the machine forward packets (net.ipv4.ip_forward)",
-    ))?;
+    if !network.internal {
+        forward().map_err(NetError::kernel(
+            "let the machine forward packets (net.ipv4.ip_forward)",
+        ))?;
+    }
     Ok(link.index)
 }
 
