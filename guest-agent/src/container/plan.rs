@@ -62,9 +62,16 @@ pub fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
                 .to_owned(),
         ));
     }
-    spec.mounts
-        .iter()
-        .try_for_each(|mount| absolute("mount target", &mount.target))?;
+    for mount in &spec.mounts {
+        absolute("mount target", &mount.target)?;
+        if let BindSource::Path(source) = &mount.source
+            && !Path::new(source).is_absolute()
+        {
+            return Err(invalid(format!(
+                "mount source '{source}' must be an absolute path"
+            )));
+        }
+    }
     limits::validate(&spec.resources)?;
     privileges::validate(&spec.options.privileges)?;
     network::validate(spec)?;
@@ -285,7 +292,7 @@ pub(crate) mod tests {
     #[test]
     fn every_contradiction_is_refused() {
         validate(&spec()).unwrap();
-        let breakages: [Breakage; 9] = [
+        let breakages: [Breakage; 10] = [
             |spec| spec.process.args.clear(),
             |spec| spec.process.args[0].clear(),
             |spec| spec.process.env.push("A=\0".to_owned()),
@@ -294,6 +301,17 @@ pub(crate) mod tests {
             |spec| spec.hostname = Some("a b".to_owned()),
             |spec| spec.layers.clear(),
             |spec| spec.stop_signal = Some("NOPE".to_owned()),
+            |spec| {
+                let source = BindSource::Path(".".to_owned());
+                spec.mounts.push(BindMount {
+                    source,
+                    host_path: ".".to_owned(),
+                    target: "/a".to_owned(),
+                    read_only: false,
+                    propagation: isolazi_protocol::Propagation::default(),
+                    recursion: isolazi_protocol::BindRecursion::default(),
+                });
+            },
             |spec| {
                 spec.auto_remove = true;
                 spec.restart = RestartPolicy::Always;
