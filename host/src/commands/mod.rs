@@ -33,6 +33,7 @@ mod rmi;
 mod run;
 mod seccomp;
 mod setup;
+mod several;
 mod start;
 mod stats;
 mod tag;

@@ -12,7 +12,7 @@ use crate::cli::{
     NetworkInspectArgs, NetworkLsArgs, NetworkPruneArgs, NetworkRmArgs,
 };
 use crate::commands::filter::Filters;
-use crate::commands::{Context, FAILURE, prune, ps};
+use crate::commands::{Context, prune, ps, several};
 use crate::engine::Engine;
 use crate::inspect;
 use crate::options;
@@ -126,18 +126,12 @@ fn fields(network: &NetworkDetail, short: bool) -> Value {
 /// Shows those that there are, and says which are missing.
 async fn show(engine: &Engine, args: &NetworkInspectArgs) -> Result<u8> {
     let template = args.format.template()?;
-    let mut details = Vec::new();
-    let mut status = 0;
-    for name in &args.networks {
-        let names = Some(vec![name.clone()]);
-        match networks(engine, &Request::Networks { names }).await {
-            Ok(found) => details.extend(found.iter().map(inspect::network_detail)),
-            Err(error) => {
-                output::failure(&format!("{error:#}"));
-                status = FAILURE;
-            }
-        }
-    }
+    let (details, status) = several::describe(&args.networks, async |name| {
+        let names = Some(vec![name]);
+        let found = networks(engine, &Request::Networks { names }).await?;
+        Ok(found.iter().map(inspect::network_detail).collect())
+    })
+    .await;
     match template {
         Some(template) => {
             for detail in &details {
@@ -150,21 +144,11 @@ async fn show(engine: &Engine, args: &NetworkInspectArgs) -> Result<u8> {
 }
 
 async fn rm(engine: &Engine, args: &NetworkRmArgs) -> Result<u8> {
-    let mut status = 0;
-    for name in &args.networks {
-        let request = Request::RemoveNetwork {
-            name: name.clone(),
-            force: args.force,
-        };
-        match engine.ask(&request).await {
-            Ok(_) => output::result(printable(name)),
-            Err(error) => {
-                output::error(error);
-                status = FAILURE;
-            }
-        }
-    }
-    Ok(status)
+    let request = |name: &str| Request::RemoveNetwork {
+        name: name.to_owned(),
+        force: args.force,
+    };
+    several::ask(engine, &args.networks, request).await
 }
 
 async fn prune(engine: &Engine, args: &NetworkPruneArgs) -> Result<u8> {

@@ -9,7 +9,7 @@ use isolazi_protocol::{Reply, Request, VolumeDetail};
 use crate::cli::{
     VolumeCommand, VolumeCreateArgs, VolumeInspectArgs, VolumePruneArgs, VolumeRmArgs,
 };
-use crate::commands::{Context, FAILURE};
+use crate::commands::{Context, several};
 use crate::engine::Engine;
 use crate::inspect;
 use crate::options;
@@ -56,38 +56,22 @@ async fn ls(engine: &Engine, quiet: bool) -> Result<u8> {
 
 /// Shows those that there are, and says which are missing.
 async fn show(engine: &Engine, args: &VolumeInspectArgs) -> Result<u8> {
-    let mut details = Vec::new();
-    let mut status = 0;
-    for name in &args.volumes {
-        let names = Some(vec![name.clone()]);
-        match volumes(engine, &Request::Volumes { names }).await {
-            Ok(found) => details.extend(found.iter().map(inspect::volume)),
-            Err(error) => {
-                output::failure(&format!("{error:#}"));
-                status = FAILURE;
-            }
-        }
-    }
+    let (details, status) = several::describe(&args.volumes, async |name| {
+        let names = Some(vec![name]);
+        let found = volumes(engine, &Request::Volumes { names }).await?;
+        Ok(found.iter().map(inspect::volume).collect())
+    })
+    .await;
     output::result(serde_json::to_string_pretty(&details)?);
     Ok(status)
 }
 
 async fn rm(engine: &Engine, args: &VolumeRmArgs) -> Result<u8> {
-    let mut status = 0;
-    for name in &args.volumes {
-        let request = Request::RemoveVolume {
-            name: name.clone(),
-            force: args.force,
-        };
-        match engine.ask(&request).await {
-            Ok(_) => output::result(printable(name)),
-            Err(error) => {
-                output::error(error);
-                status = FAILURE;
-            }
-        }
-    }
-    Ok(status)
+    let request = |name: &str| Request::RemoveVolume {
+        name: name.to_owned(),
+        force: args.force,
+    };
+    several::ask(engine, &args.volumes, request).await
 }
 
 async fn prune(engine: &Engine, args: &VolumePruneArgs) -> Result<u8> {
