@@ -5,6 +5,11 @@ use std::path::Path;
 
 use isolazi_protocol::{ErrorCode, WireError};
 
+/// As much of what a user has typed as an error can show in one line.
+pub(crate) fn excerpt(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
 /// A file or folder of the engine's with which something could not be done.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {path}")]

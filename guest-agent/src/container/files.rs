@@ -1,7 +1,7 @@
 //! One container's folder.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use isolazi_protocol::{
 
 use crate::container::{health, now, userns};
 use crate::launch::plan::{LaunchPlan, UsernsPlan};
+use crate::sys;
 
 /// Exit status of a container whose shim was killed, and which died with it.
 const KILLED: i32 = 128 + nix::libc::SIGKILL;
@@ -297,17 +298,7 @@ impl ContainerDir {
 
     fn replace<T: Serialize>(&self, name: &str, value: &T, durable: bool) -> io::Result<()> {
         let bytes = serde_json::to_vec(value)?;
-        let temporary = self.path.join(format!(".{name}.new"));
-        let mut file = File::create(&temporary)?;
-        file.write_all(&bytes)?;
-        if durable {
-            file.sync_data()?;
-        }
-        fs::rename(&temporary, self.path.join(name))?;
-        if durable {
-            File::open(&self.path)?.sync_all()?;
-        }
-        Ok(())
+        sys::fs::replace(&self.path.join(name), &bytes, durable)
     }
 }
 

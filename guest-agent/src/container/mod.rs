@@ -42,6 +42,7 @@ pub use files::{ContainerDir, Record};
 pub(crate) use hosts::{hosts, resolv_conf_with_names};
 pub(crate) use names::is_valid as is_valid_name;
 pub(crate) use network::validate_endpoint;
+pub(crate) use store::random_id;
 pub use store::{ContainerStore, NewContainer, StoreError};
 
 use std::time::{SystemTime, UNIX_EPOCH};

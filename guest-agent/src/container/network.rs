@@ -7,6 +7,7 @@ use isolazi_protocol::{
 
 use super::plan::invalid;
 use crate::launch::plan::{NetworkPlan, NetworksPlan};
+use crate::refusal::excerpt;
 
 /// So many ports may be published, which is more than there is any use for.
 const MOST_PORTS: usize = 4096;
@@ -69,7 +70,7 @@ pub(crate) fn validate_endpoint(endpoint: &EndpointRequest) -> Result<(), WireEr
         None => Ok(()),
         Some(bad) => Err(invalid(format!(
             "'{}' is no name for a container in a network: use letters, digits, '_', '.' and '-'",
-            bad.chars().take(80).collect::<String>()
+            excerpt(bad)
         ))),
     }
 }

@@ -14,7 +14,7 @@ use isolazi_protocol::{
 
 use crate::container::files::{ContainerDir, Record};
 use crate::container::{names, now};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, excerpt};
 use crate::rootfs::usage;
 use crate::sys::fs as fs_at;
 
@@ -102,6 +102,11 @@ impl ContainerStore {
         })
     }
 
+    /// The store that has the container in `dir`.
+    pub(crate) fn of(dir: &ContainerDir) -> Result<Self, StoreError> {
+        Self::open(dir.path().parent().unwrap_or(dir.path()).to_owned())
+    }
+
     /// The folder of the engine, which has this one.
     pub(crate) fn engine(&self) -> &Path {
         self.root.parent().unwrap_or(&self.root)
@@ -116,9 +121,9 @@ impl ContainerStore {
     /// as existing only after [`NewContainer::finish`].
     pub fn create(&self, spec: ContainerSpec) -> Result<NewContainer, StoreError> {
         if let Some(name) = spec.name.as_deref().filter(|name| !names::is_valid(name)) {
-            return Err(StoreError::BadName(name.chars().take(80).collect()));
+            return Err(StoreError::BadName(excerpt(name)));
         }
-        let id = random_id().map_err(StoreError::io("read", Path::new("/dev/urandom")))?;
+        let id = random_id()?;
         let dir = ContainerDir::new(self.root.join(id.as_str()));
         fs::create_dir(dir.path()).map_err(StoreError::io("create", dir.path()))?;
         let reserved = self.lock_and_name(&dir, &id, spec.name.as_deref());
@@ -144,7 +149,7 @@ impl ContainerStore {
             return Ok(dir);
         }
         let mut matches = self.ids().filter(|id| id.as_str().starts_with(reference));
-        let not_found = || StoreError::NotFound(reference.chars().take(80).collect());
+        let not_found = || StoreError::NotFound(excerpt(reference));
         let first = match reference.is_empty() {
             true => None,
             false => matches.next(),
@@ -176,7 +181,7 @@ impl ContainerStore {
     /// Gives a container another name.
     pub fn rename(&self, dir: &ContainerDir, name: &str) -> Result<(), StoreError> {
         if !names::is_valid(name) {
-            return Err(StoreError::BadName(name.chars().take(80).collect()));
+            return Err(StoreError::BadName(excerpt(name)));
         }
         let _lock = self.lock_names()?;
         let mut record = dir.record().map_err(StoreError::io("read", dir.path()))?;
@@ -458,9 +463,13 @@ impl ContainerStore {
     }
 }
 
-fn random_id() -> io::Result<ContainerId> {
+/// An id that nobody has.
+pub(crate) fn random_id() -> Result<ContainerId, Refusal> {
     let mut bytes = [0; 32];
-    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let source = Path::new("/dev/urandom");
+    fs::File::open(source)
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(Refusal::of("read", source))?;
     Ok(ContainerId::from_random(&bytes))
 }
 

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use isolazi_protocol::ErrorCode;
-
-use super::network::{LONGEST_IPV6_PREFIX, LONGEST_PREFIX};
 
 /// Why a network cannot have its addresses.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +16,7 @@ pub(crate) enum AllocationError {
         /// The range.
         subnet: String,
         /// Why not.
-        why: &'static str,
+        why: String,
     },
     /// An address that the machine cannot have.
     #[error(
@@ -74,6 +73,11 @@ pub(super) struct Route {
     range: Ipv4Net,
 }
 
+/// The longest ones leave room for a gateway and a container, and by IPv6 for an IPv4
+/// address.
+const PREFIXES: RangeInclusive<u8> = 8..=30;
+const IPV6_PREFIXES: RangeInclusive<u8> = 16..=96;
+
 /// Networks get ranges of so many bits, of those that are nobody's on the Internet
 /// (RFC 1918), next to the default network's.
 const PREFIX: u8 = 24;
@@ -99,21 +103,10 @@ pub(super) fn check(
     networks: &[(String, Ipv4Net)],
     routes: &[Route],
 ) -> Result<(), AllocationError> {
-    let unfit = |why| AllocationError::Unfit {
-        subnet: subnet.to_string(),
-        why,
-    };
     let base = subnet.addr();
-    if subnet.trunc() != subnet {
-        return Err(unfit("its address has bits behind the prefix"));
-    }
-    if subnet.prefix_len() > LONGEST_PREFIX || subnet.prefix_len() < 8 {
-        return Err(unfit("its prefix must be from 8 to 30"));
-    }
-    if base.is_loopback() || base.is_multicast() || base.octets()[0] >= 240 || base.octets()[0] == 0
-    {
-        return Err(unfit("such addresses are for something else"));
-    }
+    let first = base.octets()[0];
+    let is_special = base.is_loopback() || base.is_multicast() || first >= 240 || first == 0;
+    fit(subnet.into(), PREFIXES, is_special)?;
     let overlaps = |other: &Ipv4Net| subnet.contains(other) || other.contains(&subnet);
     if let Some((network, other)) = networks.iter().find(|(_, other)| overlaps(other)) {
         return Err(AllocationError::Overlaps {
@@ -154,22 +147,31 @@ pub(super) fn ipv6(wanted: Option<Ipv6Net>, id: &str) -> Result<Ipv6Net, Allocat
         let base = (0xfd_u128 << 40 | u128::from(global)) << 80;
         return Ok(Ipv6Net::new_assert(Ipv6Addr::from(base), 64));
     };
-    let unfit = |why| AllocationError::Unfit {
-        subnet: range.to_string(),
-        why,
-    };
     let base = range.addr();
-    if range.trunc() != range {
-        return Err(unfit("its address has bits behind the prefix"));
-    }
-    if range.prefix_len() > LONGEST_IPV6_PREFIX || range.prefix_len() < 16 {
-        return Err(unfit("its prefix must be from 16 to 96"));
-    }
-    let is_odd = base.is_multicast() || base.is_unicast_link_local() || base.is_unspecified();
-    match is_odd || base.is_loopback() {
-        true => Err(unfit("such addresses are for something else")),
-        false => Ok(range),
-    }
+    let is_own = base.is_loopback() || base.is_unspecified();
+    let is_special = is_own || base.is_multicast() || base.is_unicast_link_local();
+    fit(range.into(), IPV6_PREFIXES, is_special)?;
+    Ok(range)
+}
+
+/// Whether a range of either family is one for a network.
+fn fit(
+    range: IpNet,
+    prefixes: RangeInclusive<u8>,
+    is_special: bool,
+) -> Result<(), AllocationError> {
+    let why = if range.trunc() != range {
+        "its address has bits behind the prefix".to_owned()
+    } else if !prefixes.contains(&range.prefix_len()) {
+        let (least, most) = prefixes.into_inner();
+        format!("its prefix must be from {least} to {most}")
+    } else if is_special {
+        "such addresses are for something else".to_owned()
+    } else {
+        return Ok(());
+    };
+    let subnet = range.to_string();
+    Err(AllocationError::Unfit { subnet, why })
 }
 
 /// Where the machine has ways to, but for the one to everywhere.

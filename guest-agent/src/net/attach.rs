@@ -100,17 +100,27 @@ async fn connect(
     };
     let networks = wish.joins.iter().map(|join| &join.network);
     admit(&links, networks.zip(&state.endpoints), &state).await?;
-    if let Some(outward) = state.outward() {
-        let led = cable::lead_out(&namespace, outward).await;
-        led.map_err(NetError::kernel("give the container a route"))?;
-    }
+    lead_out(&namespace, &state).await?;
     let has_names = wish.joins.iter().any(|join| join.network.has_names());
-    let sockets = has_names.then(|| Sockets::open(&namespace)).transpose();
+    let sockets = has_names.then(|| ask_for_names(&namespace));
     Ok(Connection {
-        sockets: sockets.map_err(NetError::kernel("serve names in the container"))?,
+        sockets: sockets.transpose()?,
         namespace,
         state,
     })
+}
+
+/// Has what is for elsewhere go where a way out begins.
+async fn lead_out(namespace: &NetNamespace, state: &NetworkState) -> Result<(), NetError> {
+    let Some(outward) = state.outward() else {
+        return Ok(());
+    };
+    let led = cable::lead_out(namespace, outward).await;
+    led.map_err(NetError::kernel("give the container a route"))
+}
+
+fn ask_for_names(namespace: &NetNamespace) -> Result<Sockets, NetError> {
+    Sockets::open(namespace).map_err(NetError::kernel("serve names in the container"))
 }
 
 /// Lets the container into networks by the firewall's rules.
@@ -231,8 +241,7 @@ impl Attachment {
     ) -> Result<(), NetError> {
         admit(links, [(network, endpoint)].into_iter(), &state).await?;
         if network.has_names() && self.names.borrow().is_none() {
-            let sockets = Sockets::open(&self.namespace);
-            let sockets = sockets.map_err(NetError::kernel("serve names in the container"))?;
+            let sockets = ask_for_names(&self.namespace)?;
             let server = NameServer::start(sockets, &self.directory, &self.state);
             self.names.replace(Some(server));
         }
@@ -242,7 +251,7 @@ impl Attachment {
     }
 
     /// Takes the running container off the network of this name; `None` where it is not
-    /// in there. `networks` are the others.
+    /// in there. `others` are those that it stays in.
     pub(crate) async fn leave(
         &self,
         name: &str,
@@ -260,7 +269,8 @@ impl Attachment {
             .map_err(NetError::kernel("take the container off the network"))?;
         self.state.replace(state.clone());
         // What led through there leads through another one, if there is any.
-        if let Some(outward) = state.outward()
+        if before.outward() == Some(&left)
+            && let Some(outward) = state.outward()
             && let Some(network) = others.iter().find(|it| it.name == outward.network)
         {
             admit(&links()?, [(network, outward)].into_iter(), &state).await?;
@@ -271,14 +281,8 @@ impl Attachment {
 
     /// Has the container's way out, and its ports, follow its networks.
     async fn lead_out(&self, state: &NetworkState) -> Result<(), NetError> {
-        let outward = state.outward();
-        self.relays.point_to(outward.map(|it| it.address));
-        match outward {
-            Some(outward) => cable::lead_out(&self.namespace, outward)
-                .await
-                .map_err(NetError::kernel("give the container a route")),
-            None => Ok(()),
-        }
+        self.relays.point_to(state.outward().map(|it| it.address));
+        lead_out(&self.namespace, state).await
     }
 
     /// Gives the ports back, at once.

@@ -17,6 +17,7 @@ use isolazi_protocol::{ContainerId, Endpoint, NetworkMember};
 
 use super::bridge::taken;
 use super::naming::link_of;
+use crate::sys;
 
 /// The members of all networks of one engine.
 #[derive(Debug, Clone)]
@@ -31,10 +32,8 @@ impl Members {
     /// Enters a container as it is in one network.
     pub(crate) fn enter(&self, member: &NetworkMember) -> io::Result<()> {
         fs::create_dir_all(&self.0)?;
-        let path = self.path(&member.endpoint);
-        let new = path.with_extension("new");
-        fs::write(&new, serde_json::to_vec(member)?)?;
-        fs::rename(new, path)
+        let entry = serde_json::to_vec(member)?;
+        sys::fs::replace(&self.path(&member.endpoint), &entry, false)
     }
 
     /// Takes a container's entry back, unless somebody else has the address by now.
@@ -48,20 +47,21 @@ impl Members {
 
     /// All that are attached.
     pub(crate) fn list(&self) -> Vec<NetworkMember> {
-        let taken = taken().unwrap_or_default();
-        let mut all = self.entries();
-        all.retain(|member| taken.contains(&member.endpoint.address));
-        all
+        self.sorted_out().0
     }
 
     /// Takes back the entries that do not count any more.
     pub(super) fn sweep(&self) {
-        let taken = taken().unwrap_or_default();
-        for member in self.entries() {
-            if !taken.contains(&member.endpoint.address) {
-                self.remove(&member.container, &member.endpoint);
-            }
+        for member in self.sorted_out().1 {
+            self.remove(&member.container, &member.endpoint);
         }
+    }
+
+    /// The entries that count, and the others.
+    fn sorted_out(&self) -> (Vec<NetworkMember>, Vec<NetworkMember>) {
+        let taken = taken().unwrap_or_default();
+        let is_attached = |it: &NetworkMember| taken.contains(&it.endpoint.address);
+        self.entries().into_iter().partition(is_attached)
     }
 
     /// When an entry was last made or taken back, in the system's eyes.

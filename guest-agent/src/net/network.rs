@@ -40,9 +40,6 @@ pub(crate) struct Network {
 pub(super) const BRIDGE_PREFIX: &str = "izb-";
 /// The bridge of the network that is always there.
 pub(super) const DEFAULT_BRIDGE: &str = "isolazi0";
-/// Longest prefixes that leave room for a gateway and a container.
-pub(super) const LONGEST_PREFIX: u8 = 30;
-pub(super) const LONGEST_IPV6_PREFIX: u8 = 96;
 
 impl Network {
     /// The one that containers join where nobody says.

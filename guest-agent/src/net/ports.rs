@@ -163,7 +163,11 @@ fn first_of_everybody() -> u16 {
 }
 
 /// A socket that holds a port, and which one it is.
-fn hold(address: IpAddr, port: u16, protocol: PortProtocol) -> Result<(OwnedFd, u16), Errno> {
+pub(super) fn hold(
+    address: IpAddr,
+    port: u16,
+    protocol: PortProtocol,
+) -> Result<(OwnedFd, u16), Errno> {
     let family = match address {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,

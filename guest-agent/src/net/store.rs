@@ -10,14 +10,13 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use isolazi_protocol::{
-    ContainerId, DEFAULT_NETWORK, ErrorCode, NetworkDetail, NetworkDriver, NetworkRequest,
-    WireError,
+    DEFAULT_NETWORK, ErrorCode, NetworkDetail, NetworkDriver, NetworkRequest, WireError,
 };
 use tokio::time::sleep;
 
@@ -25,8 +24,9 @@ use super::allocate::{self, AllocationError};
 use super::bridge;
 use super::members::Members;
 use super::network::{Network, id_of_builtin};
-use crate::container::{ContainerStore, is_valid_name, now};
-use crate::refusal::Refusal;
+use crate::container::{ContainerStore, is_valid_name, now, random_id};
+use crate::refusal::{Refusal, excerpt};
+use crate::sys;
 
 const LOCK: &str = ".lock";
 const CHANGES: &str = ".changes";
@@ -171,7 +171,7 @@ impl NetworkStore {
         if path.exists() {
             return Err(NetworkError::Exists(name));
         }
-        let id = random_id()?;
+        let id = random_id()?.to_string();
         let routes = allocate::machine_routes();
         let subnet = match request.subnet {
             Some(subnet) => {
@@ -194,7 +194,9 @@ impl NetworkStore {
             ipv6: ipv6.transpose()?,
             labels: request.labels,
         };
-        self.write(&path, &network)
+        serde_json::to_vec(&network)
+            .map_err(io::Error::from)
+            .and_then(|text| sys::fs::replace(&path, &text, true))
             .map_err(NetworkError::io("write", &path))?;
         self.tell(&network, "create", &[]);
         Ok(network)
@@ -334,16 +336,6 @@ impl NetworkStore {
         all
     }
 
-    /// On disk when this returns, and never half there.
-    fn write(&self, path: &Path, network: &Network) -> io::Result<()> {
-        let new = path.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(&serde_json::to_vec(network)?)?;
-        file.sync_data()?;
-        fs::rename(&new, path)?;
-        File::open(&self.root)?.sync_all()
-    }
-
     fn path(&self, name: &str) -> PathBuf {
         self.root.join(format!("{name}.{EXTENSION}"))
     }
@@ -403,19 +395,6 @@ fn builtin((name, driver): (&str, NetworkDriver)) -> NetworkDetail {
         labels: std::collections::BTreeMap::new(),
         members: Vec::new(),
     }
-}
-
-fn random_id() -> Result<String, NetworkError> {
-    let mut bytes = [0; 32];
-    let source = Path::new("/dev/urandom");
-    File::open(source)
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(NetworkError::io("read", source))?;
-    Ok(ContainerId::from_random(&bytes).to_string())
-}
-
-fn excerpt(name: &str) -> String {
-    name.chars().take(80).collect()
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::container::{ContainerStore, StoreError, security};
 use crate::net::NetworkStore;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, excerpt};
 use crate::rootfs::layers::LayerStore;
 use crate::visit::processes;
 use crate::volume::VolumeStore;
@@ -431,9 +431,7 @@ fn io_error(what: &str, error: std::io::Error) -> WireError {
 /// has just been removed.
 fn container_error(container: &str, error: std::io::Error) -> WireError {
     match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            StoreError::NotFound(container.chars().take(80).collect()).into()
-        }
+        std::io::ErrorKind::NotFound => StoreError::NotFound(excerpt(container)).into(),
         _ => io_error(container, error),
     }
 }

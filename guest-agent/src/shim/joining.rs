@@ -4,7 +4,7 @@ use isolazi_protocol::{EndpointRequest, Reply, WireError};
 
 use crate::launch::plan::NetworkPlan;
 use crate::shim::life::Shim;
-use crate::shim::network::Joined;
+use crate::shim::network::{Attached, Joined};
 
 impl Shim {
     /// Makes the container's network, unless an earlier start has.
@@ -31,19 +31,19 @@ impl Shim {
 
     /// Gives back what others may want of the container's networks.
     pub(super) async fn retire_from_networks(&self) {
-        let network = self.network.take();
-        if let Some(network) = network {
-            let network = network.settled();
-            network.retire().await;
-            self.network.replace(Some(network));
+        if let Some(attached) = self.attached() {
+            attached.retire().await;
         }
+    }
+
+    /// What it is attached to; between two lives there may be nothing.
+    fn attached(&self) -> Option<Attached> {
+        self.network.borrow().as_ref().and_then(Joined::attached)
     }
 
     /// Attaches the container to a further network, now and when it starts again.
     pub(super) async fn connect(&self, endpoint: EndpointRequest) -> Result<Reply, WireError> {
-        let attached = self.network.borrow().as_ref().and_then(Joined::attached);
-        // Between two lives there may be no network.
-        if let Some(attached) = attached {
+        if let Some(attached) = self.attached() {
             attached.join(&endpoint).await?;
         }
         self.plan_networks(|endpoints| endpoints.push(endpoint));
@@ -52,8 +52,7 @@ impl Shim {
 
     /// Takes the container off a network, now and when it starts again.
     pub(super) async fn disconnect(&self, network: &str) -> Result<Reply, WireError> {
-        let attached = self.network.borrow().as_ref().and_then(Joined::attached);
-        if let Some(attached) = attached {
+        if let Some(attached) = self.attached() {
             attached.leave(network).await?;
         }
         self.plan_networks(|endpoints| endpoints.retain(|it| it.network != network));

@@ -328,16 +328,15 @@ impl Shim {
 
     /// Removes the container, and the volumes that were made for it alone.
     fn remove(&self) -> io::Result<()> {
-        let root = self.dir.path().parent().unwrap_or(self.dir.path());
-        let store = ContainerStore::open(root.to_owned()).map_err(io::Error::other)?;
+        let store = ContainerStore::of(&self.dir).map_err(io::Error::other)?;
         let record = self.dir.record();
         store.delete(&self.dir).map_err(io::Error::other)?;
         if let Ok(record) = &record {
             events::of(record, &self.dir, "destroy", &[]);
         }
         let volumes = record.map(|record| record.spec.options.volumes);
-        if let (Ok(volumes), Some(engine)) = (volumes, root.parent()) {
-            let store = VolumeStore::new(engine.join("volumes"), store);
+        if let Ok(volumes) = volumes {
+            let store = VolumeStore::new(store.engine().join("volumes"), store);
             if let Err(error) = store.remove_of(&volumes) {
                 // They are in nobody's way, and `volume prune` finds them.
                 eprintln!("shim: {error}");

@@ -96,14 +96,6 @@ impl Joined {
         self.attached()?.warning
     }
 
-    /// Gives back what others may want: its ports, and its names. What remains takes the
-    /// kernel longer than it takes to start a container.
-    pub(super) async fn retire(&self) {
-        if let Some(attached) = self.attached() {
-            attached.retire().await;
-        }
-    }
-
     /// Gives back what was made.
     pub(super) async fn leave(self) {
         if let Some(attached) = self.settled().attached() {
@@ -122,8 +114,7 @@ pub(super) struct Told {
 
 impl Told {
     fn new(dir: &ContainerDir) -> Result<Self, WireError> {
-        let root = dir.path().parent().unwrap_or(dir.path());
-        let containers = ContainerStore::open(root.to_owned())?;
+        let containers = ContainerStore::of(dir)?;
         Ok(Self {
             dir: dir.clone(),
             networks: NetworkStore::new(containers),
@@ -153,13 +144,12 @@ impl Told {
     }
 
     /// Tells the container in its `/etc`, its neighbours, and everybody else.
-    fn tell(&self, state: &NetworkState) -> io::Result<()> {
-        let record = self.dir.record()?;
+    fn tell(&self, record: &Record, state: &NetworkState) -> io::Result<()> {
         let etc = self.dir.path().join("etc");
-        fs::write(etc.join("hosts"), hosts(&record, state))?;
+        fs::write(etc.join("hosts"), hosts(record, state))?;
         let is_default = |name: &str| name == isolazi_protocol::DEFAULT_NETWORK;
         if state.endpoints.iter().any(|it| !is_default(&it.network)) {
-            fs::write(etc.join("resolv.conf"), resolv_conf_with_names(&record))?;
+            fs::write(etc.join("resolv.conf"), resolv_conf_with_names(record))?;
         }
         let members = self.networks.members();
         for endpoint in &state.endpoints {
@@ -212,7 +202,7 @@ impl Wanted {
         let reserved = self.wish.reserve()?;
         let hold = self.told.networks.hold()?;
         let connection = net::attach(&self.wish, reserved.ports()).await?;
-        let told = self.told.tell(connection.state());
+        let told = self.told.tell(&self.record, connection.state());
         drop(hold);
         told.map_err(|error| internal(&error))?;
         Ok(self.attached(connection, reserved))
@@ -267,11 +257,15 @@ impl Attached {
     }
 
     fn tell(&self) -> Result<(), WireError> {
-        let told = self.told.tell(&self.attachment.state());
+        // It may have another name by now.
+        let record = self.told.dir.record();
+        let told = record.and_then(|it| self.told.tell(&it, &self.attachment.state()));
         told.map_err(|error| internal(&error))
     }
 
-    async fn retire(&self) {
+    /// Gives back what others may want: its ports, and its names. What remains takes the
+    /// kernel longer than it takes to start a container.
+    pub(super) async fn retire(&self) {
         let members = self.told.networks.members();
         for endpoint in &self.attachment.state().endpoints {
             members.remove(&self.container, endpoint);
@@ -312,7 +306,7 @@ impl Connect for Promise {
         let ports = self.reserved.ports();
         let connection = net::connect_now(&self.wanted.wish, ports, namespace)
             .map_err(|error| error.to_string())?;
-        let told = told.tell(connection.state());
+        let told = told.tell(&self.wanted.record, connection.state());
         told.map_err(|error| internal(&error).message)?;
         self.connection.replace(Some(connection));
         Ok(())
@@ -328,9 +322,7 @@ fn shared(dir: &ContainerDir, id: &ContainerId) -> Result<NetNamespace, WireErro
         );
         WireError::new(ErrorCode::Conflict, message)
     };
-    let root = dir.path().parent().unwrap_or(dir.path());
-    let store = ContainerStore::open(root.to_owned())?;
-    let peer = store
+    let peer = ContainerStore::of(dir)?
         .find(&id.to_string())
         .map_err(|_| refused("it is gone; remove this container, too"))?;
     let state = peer.state().map_err(|error| internal(&error))?;

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -15,6 +15,25 @@ use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, fstatat};
 /// How often a look-up is repeated that raced with a rename elsewhere on the
 /// system (`EAGAIN` of openat2(2)).
 const RESOLVE_ATTEMPTS: usize = 128;
+
+/// Replaces the file at `path`, which is never half there. With `durable` it is on disk
+/// when this returns.
+pub fn replace(path: &Path, content: &[u8], durable: bool) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let draft = folder.join(format!(".{}.new", name.to_string_lossy()));
+    let mut file = File::create(&draft)?;
+    file.write_all(content)?;
+    if durable {
+        file.sync_data()?;
+    }
+    std::fs::rename(&draft, path)?;
+    if durable {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
 
 /// Opens the folder `path` below `root`, which acts as `/` for absolute names,
 /// `..` and symbolic links alike. Never leaves `root`, nor its file system, nor

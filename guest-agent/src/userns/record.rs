@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::folder;
+use crate::sys;
 
 /// A process, and not another one that has got its number since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,9 +68,7 @@ impl Record {
 
     pub(super) fn write(&self, root: &Path) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(self)?;
-        let draft = path(root).with_extension("new");
-        fs::write(&draft, text)?;
-        fs::rename(draft, path(root))
+        sys::fs::replace(&path(root), &text, false)
     }
 }
 

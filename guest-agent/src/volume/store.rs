@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use isolazi_protocol::{ContainerId, ErrorCode, VolumeDetail, VolumeMount, WireError};
+use isolazi_protocol::{ErrorCode, VolumeDetail, VolumeMount, WireError};
 use serde::{Deserialize, Serialize};
 
-use crate::container::{ContainerStore, is_valid_name, now};
-use crate::refusal::Refusal;
+use crate::container::{ContainerStore, is_valid_name, now, random_id};
+use crate::refusal::{Refusal, excerpt};
 use crate::rootfs;
 use crate::sys::fs::open_dir;
 
@@ -326,12 +326,7 @@ impl VolumeStore {
     }
 
     fn made_up(&self) -> Result<String, VolumeError> {
-        let mut bytes = [0; 32];
-        let source = Path::new("/dev/urandom");
-        File::open(source)
-            .and_then(|mut file| file.read_exact(&mut bytes))
-            .map_err(VolumeError::io("read", source))?;
-        Ok(ContainerId::from_random(&bytes).as_str().to_owned())
+        Ok(random_id()?.to_string())
     }
 
     fn lock_exclusively(&self) -> Result<File, VolumeError> {
@@ -399,10 +394,6 @@ fn bytes_below(folder: &Path) -> u64 {
         }
     }
     bytes
-}
-
-fn excerpt(name: &str) -> String {
-    name.chars().take(80).collect()
 }
 
 #[cfg(test)]

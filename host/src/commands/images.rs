@@ -5,7 +5,7 @@ mod select;
 use std::cmp::Reverse;
 
 use anyhow::Result;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::cli::ImagesArgs;
 use crate::commands::{Context, ps};
@@ -48,11 +48,8 @@ pub(super) fn images(context: &Context, args: &ImagesArgs) -> Result<()> {
     // Newest first; those of one age stay by name.
     images.sort_by_key(|image| Reverse(image.created));
     for image in &images {
-        let labels = image.config.labels.iter();
-        let labels: Map<_, _> = labels
-            .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
-            .collect();
-        listing.labelled(fields(image, !args.no_trunc), &labels)?;
+        let labels = &image.config.labels;
+        listing.labelled(fields(image, !args.no_trunc), labels)?;
     }
     listing.print();
     Ok(())
@@ -63,10 +60,7 @@ fn listing(args: &ImagesArgs) -> Result<Listing> {
         true => TABLE_WITH_DIGESTS,
         false => TABLE,
     };
-    let format = match (args.quiet, args.format.as_deref()) {
-        (true, None | Some("" | "table")) => Some("{{.ID}}"),
-        (_, format) => format,
-    };
+    let format = Listing::quiet(args.quiet, args.format.as_deref());
     Ok(Listing::new(format, table, &HEADS)?)
 }
 

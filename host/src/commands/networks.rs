@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Result, bail};
 use ipnet::IpNet;
 use isolazi_protocol::{EndpointRequest, NetworkDetail, NetworkRequest, Reply, Request};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::cli::{
     NetworkCommand, NetworkConnectArgs, NetworkCreateArgs, NetworkDisconnectArgs,
@@ -80,18 +80,12 @@ async fn ls(engine: &Engine, args: &NetworkLsArgs) -> Result<u8> {
     if let Some(kind) = filters.values("type").find(|kind| !is_kind(kind)) {
         bail!("there is no type '{kind}' of networks; use custom or builtin");
     }
-    let format = match (args.quiet, args.format.as_deref()) {
-        (true, None | Some("" | "table")) => Some("{{.ID}}"),
-        (_, format) => format,
-    };
+    let format = Listing::quiet(args.quiet, args.format.as_deref());
     let mut listing = Listing::new(format, TABLE, &HEADS)?;
     let found = networks(engine, &Request::Networks { names: None }).await?;
     for network in found.iter().filter(|it| fits(it, &filters)) {
-        let labels = network.labels.iter();
-        let labels: Map<_, _> = labels
-            .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
-            .collect();
-        listing.labelled(fields(network, !args.no_trunc), &labels)?;
+        let labels = &network.labels;
+        listing.labelled(fields(network, !args.no_trunc), labels)?;
     }
     listing.print();
     Ok(0)
@@ -187,10 +181,7 @@ async fn connect(context: &Context, args: &NetworkConnectArgs) -> Result<u8> {
             aliases: args.alias.clone(),
         },
     };
-    let engine = context.engine_of(&args.container).await?;
-    engine.ask(&request).await?;
-    context.refresh(&engine).await?;
-    Ok(0)
+    change(context, &args.container, &request).await
 }
 
 async fn disconnect(context: &Context, args: &NetworkDisconnectArgs) -> Result<u8> {
@@ -198,8 +189,13 @@ async fn disconnect(context: &Context, args: &NetworkDisconnectArgs) -> Result<u
         container: args.container.clone(),
         network: args.network.clone(),
     };
-    let engine = context.engine_of(&args.container).await?;
-    engine.ask(&request).await?;
+    change(context, &args.container, &request).await
+}
+
+/// Changes the networks of a container, wherever it is.
+async fn change(context: &Context, container: &str, request: &Request) -> Result<u8> {
+    let engine = context.engine_of(container).await?;
+    engine.ask(request).await?;
     context.refresh(&engine).await?;
     Ok(0)
 }

@@ -6,7 +6,6 @@ mod select;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use serde_json::{Map, Value};
 
 use crate::cli::PsArgs;
 use crate::commands::Context;
@@ -33,20 +32,14 @@ fn listing(args: &PsArgs) -> Result<Listing> {
         true => format!(r"{TABLE}\t{{{{.Size}}}}"),
         false => TABLE.to_owned(),
     };
-    let format = match (args.quiet, args.format.as_deref()) {
-        (true, None | Some("" | "table")) => Some("{{.ID}}"),
-        (_, format) => format,
-    };
+    let format = Listing::quiet(args.quiet, args.format.as_deref());
     Ok(Listing::new(format, &table, &fields::HEADS)?)
 }
 
 fn fill(listing: &mut Listing, residents: &[Resident], short: bool) -> Result<()> {
     for resident in residents {
-        let labels = resident.container.labels.iter();
-        let labels: Map<_, _> = labels
-            .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
-            .collect();
-        listing.labelled(fields::of(resident, short), &labels)?;
+        let labels = &resident.container.labels;
+        listing.labelled(fields::of(resident, short), labels)?;
     }
     Ok(())
 }

@@ -66,13 +66,7 @@ impl Directory {
     /// All who bear the name in a network of the container's.
     fn addresses(&self, name: &str, state: &NetworkState) -> Vec<IpAddr> {
         let members = self.members();
-        let named = members.iter().filter(|member| {
-            let shares = state
-                .endpoints
-                .iter()
-                .any(|it| shares(it, &member.endpoint));
-            shares && is_called(member, name)
-        });
+        let named = neighbours(&members, state).filter(|member| is_called(member, name));
         let named: Vec<&NetworkMember> = named.collect();
         if named.is_empty() {
             return Vec::new();
@@ -86,13 +80,8 @@ impl Directory {
 
     fn name_of(&self, address: IpAddr, state: &NetworkState) -> Option<String> {
         let members = self.members();
-        let member = members.iter().find(|member| {
-            let shares = state
-                .endpoints
-                .iter()
-                .any(|it| shares(it, &member.endpoint));
-            shares && addresses(&member.endpoint).any(|it| it == address)
-        })?;
+        let has_it = |member: &&NetworkMember| addresses(&member.endpoint).any(|it| it == address);
+        let member = neighbours(&members, state).find(has_it)?;
         Some(format!("{}.{}", member.name, member.endpoint.network))
     }
 
@@ -111,6 +100,17 @@ impl Directory {
         self.known.replace(keep);
         members
     }
+}
+
+/// Those who share a network with the container in those of `state`.
+fn neighbours<'a>(
+    members: &'a [NetworkMember],
+    state: &'a NetworkState,
+) -> impl Iterator<Item = &'a NetworkMember> {
+    members.iter().filter(|member| {
+        let mut own = state.endpoints.iter();
+        own.any(|endpoint| shares(endpoint, &member.endpoint))
+    })
 }
 
 /// Whether two are in one network, of those in which there are names.

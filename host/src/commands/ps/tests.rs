@@ -3,6 +3,8 @@ use isolazi_protocol::{
     SummaryMount,
 };
 
+use serde_json::{Map, Value};
+
 use super::*;
 
 #[test]

@@ -6,6 +6,8 @@
 //!  listing.print();
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::{FormatError, Template};
@@ -21,6 +23,14 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// The form that shows ids only, if that is wanted and `format` is no other.
+    pub fn quiet(quiet: bool, format: Option<&str>) -> Option<&str> {
+        match (quiet, format) {
+            (true, None | Some("" | "table")) => Some("{{.ID}}"),
+            (_, format) => format,
+        }
+    }
+
     /// A listing in the form of `--format`: `json`, `table`, `table TEMPLATE`
     /// or `TEMPLATE`. Without it, or with a bare `table`, the columns are
     /// those of `table`, a template such as `{{.ID}}\t{{.Name}}`. `heads` are
@@ -77,10 +87,13 @@ impl Listing {
     pub fn labelled(
         &mut self,
         mut fields: Value,
-        labels: &Map<String, Value>,
+        labels: &BTreeMap<String, String>,
     ) -> Result<(), FormatError> {
-        fields["Labels"] = Value::from(super::value::joined(labels));
-        self.lines.push(self.template.row(&fields, labels)?);
+        let labels = labels.iter();
+        let labels = labels.map(|(key, value)| (key.clone(), Value::from(value.as_str())));
+        let labels: Map<_, _> = labels.collect();
+        fields["Labels"] = Value::from(super::value::joined(&labels));
+        self.lines.push(self.template.row(&fields, &labels)?);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -212,17 +214,15 @@ const HEADS: [(&str, &str); 3] = [
 
 fn listing(format: Option<&str>) -> Result<String, FormatError> {
     let mut listing = Listing::new(format, "{{.ID}}\\t{{.Names}}", &HEADS)?;
-    let labels: Map<_, _> = [
-        ("com.example.the-role".to_owned(), "db".into()),
-        ("z".to_owned(), "1".into()),
-    ]
-    .into_iter()
-    .collect();
+    let labels = BTreeMap::from([
+        ("com.example.the-role".to_owned(), "db".to_owned()),
+        ("z".to_owned(), "1".to_owned()),
+    ]);
     listing.labelled(
         json!({ "ID": "0123456789abcdef", "Names": "a\tb" }),
         &labels,
     )?;
-    listing.labelled(json!({ "ID": "1", "Names": "c" }), &Map::new())?;
+    listing.labelled(json!({ "ID": "1", "Names": "c" }), &BTreeMap::new())?;
     Ok(listing.render())
 }
 
