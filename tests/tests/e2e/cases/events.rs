@@ -307,7 +307,7 @@ fn events_end_when_they_are_to(world: &World) -> Result<()> {
         .duration_since(std::time::UNIX_EPOCH)?
         .as_secs()
         .to_string();
-    let events = world.isolazi(["events", "--until", &soon, "--filter", "type=network"]);
+    let events = world.isolazi(["events", "--until", &soon, "--filter", "type=plugin"]);
     events.output()?.success()?.stdout_is("")?;
     let took = begun.elapsed();
     ensure!(took < world.patience(10), "{took:?}");
