@@ -140,6 +140,21 @@ impl Journal {
     }
 }
 
+/// What is the same of a file however much is written to it in between.
+#[cfg(unix)]
+fn identity(of: &fs::Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (of.dev(), of.ino())
+}
+
+/// Elsewhere only containers of a machine write, and not while somebody looks here: a
+/// file has as many bytes as itself, and another one that has as many, too, is found out
+/// with its next line.
+#[cfg(not(unix))]
+fn identity(of: &fs::Metadata) -> u64 {
+    of.len()
+}
+
 fn open(path: &Path) -> io::Result<Option<File>> {
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -198,16 +213,15 @@ impl Follower {
         Ok(found)
     }
 
-    /// Whether the file is not the journal's any more. A file has as many bytes
-    /// as itself; another one that has as many, too, is found out with its next line.
+    /// Whether the file is not the journal's any more.
     fn is_set_aside(&self) -> io::Result<bool> {
         let now = match fs::metadata(self.journal.path()) {
-            Ok(found) => Some(found.len()),
+            Ok(found) => Some(identity(&found)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
         let ours = self.file.as_ref().map(File::metadata).transpose()?;
-        Ok(now.is_some() && now != ours.map(|it| it.len()))
+        Ok(now.is_some() && now != ours.as_ref().map(identity))
     }
 
     /// The lines of the file that were not read yet.

@@ -17,11 +17,16 @@ mod upstream;
 use std::cell::RefCell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener as StdTcpListener, UdpSocket as StdUdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use isolazi_protocol::{NetworkState, PortProtocol};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket,
+    sockopt,
+};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -32,8 +37,6 @@ pub(crate) use self::directory::{Directory, HOST_NAMES};
 pub(crate) use self::upstream::Upstream;
 use super::namespace::NetNamespace;
 use super::nft;
-use super::ports::hold;
-use crate::sys::loopback;
 
 /// Where containers ask for names, as with Docker.
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -47,6 +50,7 @@ const AT_ONCE: usize = 256;
 const IDLE: Duration = Duration::from_secs(10);
 /// After a connection could not be taken, for want of descriptors as a rule.
 const PAUSE: Duration = Duration::from_millis(50);
+const BACKLOG: i32 = 64;
 
 /// Where a container's queries arrive.
 #[derive(Debug)]
@@ -59,18 +63,28 @@ impl Sockets {
     /// Those of a container, whose queries are redirected to them.
     pub(super) fn open(namespace: &NetNamespace) -> io::Result<Self> {
         namespace.within(|| {
-            // It is up before the container's first process brings it up.
-            loopback::bring_up()?;
-            let (udp, by_udp) = hold(ADDRESS.into(), 0, PortProtocol::Udp)?;
-            let (tcp, by_tcp) = hold(ADDRESS.into(), 0, PortProtocol::Tcp)?;
-            let ports = [(PortProtocol::Udp, by_udp), (PortProtocol::Tcp, by_tcp)];
+            let udp = StdUdpSocket::from(bound(SockType::Datagram)?);
+            let tcp = bound(SockType::Stream)?;
+            listen(&tcp, Backlog::new(BACKLOG)?)?;
+            let tcp = StdTcpListener::from(tcp);
+            let ports = [
+                (PortProtocol::Udp, udp.local_addr()?.port()),
+                (PortProtocol::Tcp, tcp.local_addr()?.port()),
+            ];
             nft::redirect_within(SocketAddrV4::new(ADDRESS, PORT), ports)?;
-            Ok(Self {
-                udp: udp.into(),
-                tcp: tcp.into(),
-            })
+            Ok(Self { udp, tcp })
         })?
     }
+}
+
+fn bound(kind: SockType) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Inet, kind, flags, None)?;
+    // The loopback interface comes up with the container's first process.
+    setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    let address = SockaddrIn::from(SocketAddrV4::new(ADDRESS, 0));
+    bind(socket.as_raw_fd(), &address)?;
+    Ok(socket)
 }
 
 /// Tasks that answer, until this is dropped.
