@@ -4,6 +4,7 @@
 //! isolation = "vm"                         # where containers run that say nothing of it
 //!
 //! [machine]
+//! backend = "qemu"                         # or vfkit, lima, wsl2; what fits this system by default
 //! idle-stop = "30m"                        # how long it runs while nobody uses it; "never" by default
 //!
 //! [layers]
@@ -30,6 +31,7 @@ use serde::Deserialize;
 
 use crate::image::registry_of;
 use crate::image::{Authorities, AuthorityError, CredentialError, Credentials, NetworkOptions};
+use crate::machine::Backend;
 use crate::options::size;
 
 const MAX_BYTES: u64 = 1 << 20;
@@ -109,6 +111,8 @@ impl LayersConfig {
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct MachineConfig {
+    /// What runs it.
+    pub backend: Option<Backend>,
     /// How long the machine runs while no container runs in it and no command
     /// uses it; for ever where absent.
     #[serde(deserialize_with = "duration_or_never")]

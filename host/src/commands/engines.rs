@@ -13,7 +13,6 @@ use isolazi_protocol::{Digest, Isolation, LayerUsage, Reply, Request};
 use crate::commands::{Context, places};
 use crate::engine::Engine;
 use crate::image::{Image, ImageStore, Use};
-use crate::machine::qemu::Qemu;
 use crate::output;
 
 /// The engines to be asked, the chosen one first.
@@ -36,7 +35,7 @@ async fn other(context: &Context) -> Result<Option<Engine>> {
     if !context.paths.machine().is_dir() {
         return Ok(None);
     }
-    match Qemu::new(&context.paths)?.is_running().await? {
+    match context.virtual_machine()?.is_running().await? {
         true => Ok(Some(context.engine_in(Isolation::Vm)?)),
         false => Ok(None),
     }

@@ -55,7 +55,7 @@ use crate::config::Config;
 use crate::connection::ConversationError;
 use crate::engine::{Engine, EngineError};
 use crate::image::{ImageStore, NetworkOptions};
-use crate::machine;
+use crate::machine::{self, Backend, VirtualMachine};
 use crate::paths::Paths;
 #[cfg(target_os = "linux")]
 use crate::{output, revive};
@@ -97,10 +97,20 @@ impl Context {
     /// The engine of a place.
     fn engine_in(&self, place: Isolation) -> Result<Engine> {
         let machine: Arc<dyn machine::Machine> = match place {
-            Isolation::Vm => Arc::new(machine::qemu::Qemu::new(&self.paths)?),
+            Isolation::Vm => self.virtual_machine()?,
             Isolation::Process => native(&self.paths)?,
         };
         Ok(Engine::new(machine).with_bounds(self.config.layers.bounds()))
+    }
+
+    /// What runs the virtual machine.
+    fn backend(&self) -> Result<Backend> {
+        Ok(Backend::choose(self.config.machine.backend)?)
+    }
+
+    /// The virtual machine. Starts nothing.
+    fn virtual_machine(&self) -> Result<Arc<dyn VirtualMachine>> {
+        Ok(self.backend()?.open(&self.paths)?)
     }
 
     /// Where new containers run.
@@ -183,7 +193,7 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         _ => context,
     };
     if context.isolation() == Isolation::Vm && wants_machine(&command) {
-        setup::ensure_machine(&context.paths).await?;
+        setup::ensure_machine(&context).await?;
     }
     #[cfg(target_os = "linux")]
     revive_after_boot(&context).await?;

@@ -19,7 +19,6 @@ use isolazi_protocol::{ContainerSummary, ErrorCode, Isolation, Reply, Request};
 use super::Context;
 use crate::engine::{Engine, EngineError};
 use crate::machine::known;
-use crate::machine::qemu::Qemu;
 
 /// How well a reference fits a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,7 +70,7 @@ impl Context {
         if !folder.is_dir() {
             return Ok(Vec::new());
         }
-        if Qemu::new(&self.paths)?.is_running().await? {
+        if self.virtual_machine()?.is_running().await? {
             return ask_for_list(&self.engine_in(Isolation::Vm)?, request).await;
         }
         let mut containers = known::read_stopped(&folder);

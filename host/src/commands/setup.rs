@@ -6,10 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::commands::Context;
 use crate::machine::appliance::{self, Appliance};
-use crate::machine::{MachineError, qemu};
+use crate::machine::backend::find_program;
+use crate::machine::{Backend, MachineError};
 use crate::output;
-use crate::paths::Paths;
 
 /// The checkout that this program was built in.
 const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -17,8 +18,8 @@ const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Builds the appliance where none is installed that fits this program, and
 /// installs the hypervisor where it is missing. Whoever names an appliance
 /// (`ISOLAZI_APPLIANCE`) looks after both.
-pub(super) async fn ensure_machine(paths: &Paths) -> Result<()> {
-    let folder = appliance::folder(paths);
+pub(super) async fn ensure_machine(context: &Context) -> Result<()> {
+    let folder = appliance::folder(&context.paths);
     let named = std::env::var_os(appliance::LOCATION_VARIABLE).is_some();
     let checkout = Path::new(CHECKOUT);
     let can_build = !named && checkout.join("image-builder/Cargo.toml").exists();
@@ -33,7 +34,10 @@ pub(super) async fn ensure_machine(paths: &Paths) -> Result<()> {
         }
         Err(error) => return Err(error.into()),
     }
-    if can_build && qemu::find_program(&qemu::program()).is_none() {
+    if can_build
+        && context.backend()? == Backend::Qemu
+        && find_program(&Backend::Qemu.program()).is_none()
+    {
         let failure = "QEMU could not be installed";
         run_builder(checkout, &["hypervisor".as_ref()], failure).await?;
     }

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::cli::FormatArgs;
 use crate::commands::Context;
-use crate::machine::qemu::Qemu;
 use crate::output;
 
 pub(super) async fn version(context: &Context, args: &FormatArgs) -> Result<()> {
@@ -45,7 +44,7 @@ async fn fields(context: &Context) -> Value {
 /// for that.
 async fn agent(context: &Context) -> Option<AgentInfo> {
     if context.isolation() == Isolation::Vm {
-        let machine = Qemu::new(&context.paths).ok()?;
+        let machine = context.virtual_machine().ok()?;
         machine.is_running().await.ok().filter(|runs| *runs)?;
     }
     let conversation = context.engine().ok()?.open(&Request::Ping).await.ok()?;

@@ -7,16 +7,17 @@ use serde_json::{Value, json};
 use crate::cli::{FormatArgs, VmCommand};
 use crate::commands::{Context, setup};
 use crate::machine::appliance::{self, Appliance};
-use crate::machine::qemu::{self, MachineState, Qemu};
+use crate::machine::backend::{Backend, find_program};
+use crate::machine::{MachineState, VirtualMachine};
 use crate::output::{self, binary_size};
 
 pub(super) async fn vm(context: &Context, command: &VmCommand) -> Result<()> {
-    let machine = Qemu::new(&context.paths)?;
+    let machine = context.virtual_machine()?;
     match command {
-        VmCommand::Start => start(context, &machine).await?,
+        VmCommand::Start => start(context, machine.as_ref()).await?,
         VmCommand::Restart { agent: false } => {
             machine.stop().await?;
-            start(context, &machine).await?;
+            start(context, machine.as_ref()).await?;
         }
         VmCommand::Restart { agent: true } => {
             machine.restart_agent().await?;
@@ -26,18 +27,17 @@ pub(super) async fn vm(context: &Context, command: &VmCommand) -> Result<()> {
             true => output::result("stopped"),
             false => output::result("already stopped"),
         },
-        VmCommand::Status(args) => status(&machine.state().await?, args)?,
-        VmCommand::Info(args) => info(context, &machine, args).await?,
+        VmCommand::Status(args) => status(context.backend()?, &machine.state().await?, args)?,
+        VmCommand::Info(args) => info(context, machine.as_ref(), args).await?,
     }
     Ok(())
 }
 
-async fn start(context: &Context, machine: &Qemu) -> Result<()> {
-    setup::ensure_machine(&context.paths).await?;
-    let ready = machine.start().await?;
+async fn start(context: &Context, machine: &dyn VirtualMachine) -> Result<()> {
+    setup::ensure_machine(context).await?;
+    let boot_ms = machine.start().await?;
     output::result(format!(
-        "running (agent answered {} ms after QEMU's start)",
-        ready.boot_ms
+        "running (agent answered {boot_ms} ms after the machine's start)"
     ));
     Ok(())
 }
@@ -51,9 +51,9 @@ fn print(fields: &Value, args: &FormatArgs, lines: impl FnOnce()) -> Result<()> 
     Ok(())
 }
 
-fn status(state: &MachineState, args: &FormatArgs) -> Result<()> {
-    let program = qemu::program();
-    let hypervisor = qemu::find_program(&program);
+fn status(backend: Backend, state: &MachineState, args: &FormatArgs) -> Result<()> {
+    let program = backend.program();
+    let hypervisor = find_program(&program);
     let mut fields = state_fields(state);
     fields["Hypervisor"] = json!({
         "Name": program,
@@ -64,7 +64,8 @@ fn status(state: &MachineState, args: &FormatArgs) -> Result<()> {
         match &hypervisor {
             Some(path) => output::result(format!("hypervisor:  {}", path.display())),
             None => output::result(format!(
-                "hypervisor:  {program} is not installed (Debian, Ubuntu: apt-get install qemu-system-x86)"
+                "hypervisor:  {program} is not installed; {}",
+                backend.remedy()
             )),
         }
     })
@@ -101,7 +102,9 @@ fn status_lines(state: &MachineState) {
             shares,
         } => {
             output::result(format!(
-                "machine:     running (QEMU, process {pid}, {accelerator})"
+                "machine:     running ({}{accelerator})",
+                pid.map(|pid| format!("process {pid}, "))
+                    .unwrap_or_default()
             ));
             output::result(format!("boot:        {boot_ms} ms"));
             for folder in shares {
@@ -114,7 +117,7 @@ fn status_lines(state: &MachineState) {
     }
 }
 
-async fn info(context: &Context, machine: &Qemu, args: &FormatArgs) -> Result<()> {
+async fn info(context: &Context, machine: &dyn VirtualMachine, args: &FormatArgs) -> Result<()> {
     let layout = context.paths.machine();
     let console = layout.join("console.log");
     let folder = appliance::folder(&context.paths);

@@ -1,14 +1,16 @@
 //! Machines: ways to reach an agent.
 //!
 //! A machine is where an engine runs: this host's own kernel ([`native`]), or
-//! a guest under some hypervisor ([`qemu`]). Commands know only the trait.
+//! a guest under some hypervisor ([`Backend`]). Commands know only the traits.
 
 pub mod appliance;
+pub mod backend;
 pub mod known;
 #[cfg(target_os = "linux")]
 pub mod native;
 #[cfg(unix)]
 pub mod qemu;
+mod virtual_machine;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,9 @@ use isolazi_protocol::{BindSource, ContainerId, Isolation, PortRequest, WireErro
 use tokio::io::AsyncWriteExt;
 
 use crate::connection::{ByteStream, Dialed};
+
+pub use backend::Backend;
+pub use virtual_machine::{MachineState, VirtualMachine};
 
 /// Why a machine cannot do what was asked. Each is one line for the user.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +42,8 @@ pub enum MachineError {
         reason: String,
     },
     /// The hypervisor is not installed.
-    #[error("{0} is not installed; install QEMU (Debian, Ubuntu: apt-get install qemu-system-x86)")]
-    NoHypervisor(String),
+    #[error("{} is not installed; {}", .0.program(), .0.remedy())]
+    NoHypervisor(Backend),
     /// A file or socket of the machine.
     #[error("cannot {action} {}", path.display())]
     Io {

@@ -8,7 +8,6 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::commands::{Context, is_possible};
 use crate::connection::{Conversation, Incoming};
-use crate::machine::qemu::{MachineState, Qemu};
 
 type Sender = UnboundedSender<Vec<Happening>>;
 
@@ -122,8 +121,7 @@ impl InMachine {
         if !self.context.paths.machine().is_dir() {
             return Ok(false);
         }
-        let state = Qemu::new(&self.context.paths)?.state().await?;
-        Ok(matches!(state, MachineState::Running { .. }))
+        Ok(self.context.virtual_machine()?.is_running().await?)
     }
 
     async fn open_if_running(&self) -> Result<Option<Conversation>> {

@@ -23,9 +23,10 @@ use super::shares::Shares;
 use super::user::User;
 use super::vsock::{self, Vsock};
 use super::wire::Ready;
-use super::{ask_agent, disk, helper, initrd};
-use crate::machine::MachineError;
+use super::{ask_agent, disk, initrd};
 use crate::machine::appliance::{self, Appliance};
+use crate::machine::backend::find_program;
+use crate::machine::{Backend, MachineError};
 use crate::paths::Paths;
 
 /// A guest that is translated on a busy machine takes seconds; one that needs
@@ -128,8 +129,8 @@ async fn adopt_recorded(
 /// Boots the machine and waits for its agent.
 pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Ready), MachineError> {
     let appliance = Appliance::open(&appliance::folder(paths))?;
-    let program = super::program();
-    let qemu = helper::find(&program).ok_or(MachineError::NoHypervisor(program))?;
+    let qemu =
+        find_program(&Backend::Qemu.program()).ok_or(MachineError::NoHypervisor(Backend::Qemu))?;
     let virtiofsd = appliance.verified(VIRTIOFS_HELPER)?;
     let token = prepare_files(&appliance, layout)?;
     let user = User::of_machine(layout.folder());

@@ -59,10 +59,3 @@ fn listens(socket: &Path) -> bool {
                 .is_some_and(|(_, path)| socket.strip_prefix("/") == Ok(Path::new(path)))
     })
 }
-
-/// Finds a program on the PATH.
-pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let candidates = std::env::split_paths(&path).map(|folder| folder.join(program));
-    candidates.into_iter().find(|candidate| candidate.is_file())
-}

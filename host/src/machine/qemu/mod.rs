@@ -44,17 +44,18 @@ use tokio::process::{Child, Command};
 
 use crate::connection::{Conversation, Dialed};
 use crate::engine::EngineError;
-use crate::machine::{Machine, MachineError, Outside, Publication, appliance};
+use crate::machine::{
+    Machine, MachineError, MachineState, Outside, Publication, VirtualMachine, appliance,
+};
 use crate::paths::Paths;
 
 #[cfg(target_os = "linux")]
 pub use confine::{run_if_confined, run_if_namespace_probe};
-pub use helper::find as find_program;
 pub use layout::Layout;
 pub use supervisor::run_if_supervisor;
 #[cfg(target_os = "linux")]
 pub use vsock::run_if_vsock_helper;
-pub use wire::{MachineState, Ready};
+pub use wire::Ready;
 
 use record::Record;
 use wire::{Answer, Ask};
@@ -64,15 +65,6 @@ const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(5);
 /// A supervisor knows of its machine's end well within this.
 const DEATH_NOTICE: Duration = Duration::from_millis(100);
-/// How long an agent may take to start anew, and how often that is looked at.
-/// The first look comes after the old one has ended.
-const AGENT_PATIENCE: Duration = Duration::from_secs(30);
-const AGENT_RETRY: Duration = Duration::from_millis(200);
-
-/// The name of QEMU's program for this processor.
-pub fn program() -> String {
-    format!("qemu-system-{}", std::env::consts::ARCH)
-}
 
 /// The QEMU machine of a data root.
 #[derive(Debug)]
@@ -91,69 +83,10 @@ impl Qemu {
     }
 
     /// Starts the machine where it does not run, and waits until its agent answers.
-    pub async fn start(&self) -> Result<Ready, MachineError> {
+    async fn ready(&self) -> Result<Ready, MachineError> {
         match self.ask(&Ask::Ready, true).await? {
             Answer::Ready(ready) => Ok(ready),
             other => Err(other.unexpected()),
-        }
-    }
-
-    /// How the machine is; never starts it.
-    pub async fn state(&self) -> Result<MachineState, MachineError> {
-        if !self.is_up().await? {
-            return Ok(MachineState::Stopped);
-        }
-        match self.ask(&Ask::State, false).await {
-            Ok(Answer::State(state)) => Ok(state),
-            Ok(other) => Err(other.unexpected()),
-            Err(_) if !self.layout.is_running() => Ok(MachineState::Stopped),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// What its agent is busy with, and how much memory that takes; `None` where
-    /// the machine does not run. Never starts it.
-    pub async fn activity(&self) -> Result<Option<Reply>, MachineError> {
-        if !self.is_running().await? {
-            return Ok(None);
-        }
-        let ready = self.start().await?;
-        let answer = ask_agent(&ready, &Request::Activity).await;
-        answer.map(Some).map_err(failed)
-    }
-
-    /// Whether its agent answers; never starts it.
-    pub async fn is_running(&self) -> Result<bool, MachineError> {
-        Ok(matches!(self.state().await?, MachineState::Running { .. }))
-    }
-
-    /// Shuts the guest down and waits for it; tells whether it ran.
-    pub async fn stop(&self) -> Result<bool, MachineError> {
-        if !self.is_up().await? {
-            return Ok(false);
-        }
-        match self.ask(&Ask::Stop, false).await? {
-            Answer::Stopped => {}
-            other => return Err(other.unexpected()),
-        }
-        self.await_supervisors_end().await;
-        Ok(true)
-    }
-
-    /// Has the guest's agent start anew, and waits for it. Containers run on.
-    pub async fn restart_agent(&self) -> Result<(), MachineError> {
-        let ready = self.start().await?;
-        ask_agent(&ready, &Request::RestartAgent)
-            .await
-            .map_err(failed)?;
-        let deadline = Instant::now() + AGENT_PATIENCE;
-        loop {
-            tokio::time::sleep(AGENT_RETRY).await;
-            match ask_agent(&ready, &Request::Ping).await {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() > deadline => return Err(failed(error)),
-                Err(_) => {}
-            }
         }
     }
 
@@ -167,7 +100,7 @@ impl Qemu {
         if record.is_none_or(|record| !record.qemu.is_alive()) {
             return Ok(false);
         }
-        self.start().await?;
+        self.ready().await?;
         Ok(true)
     }
 
@@ -276,6 +209,42 @@ impl Qemu {
     }
 }
 
+impl VirtualMachine for Qemu {
+    fn start(&self) -> BoxFuture<'_, Result<u64, MachineError>> {
+        async move { Ok(self.ready().await?.boot_ms) }.boxed()
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<MachineState, MachineError>> {
+        async move {
+            if !self.is_up().await? {
+                return Ok(MachineState::Stopped);
+            }
+            match self.ask(&Ask::State, false).await {
+                Ok(Answer::State(state)) => Ok(state),
+                Ok(other) => Err(other.unexpected()),
+                Err(_) if !self.layout.is_running() => Ok(MachineState::Stopped),
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, Result<bool, MachineError>> {
+        async move {
+            if !self.is_up().await? {
+                return Ok(false);
+            }
+            match self.ask(&Ask::Stop, false).await? {
+                Answer::Stopped => {}
+                other => return Err(other.unexpected()),
+            }
+            self.await_supervisors_end().await;
+            Ok(true)
+        }
+        .boxed()
+    }
+}
+
 impl Machine for Qemu {
     fn isolation(&self) -> Isolation {
         Isolation::Vm
@@ -283,13 +252,13 @@ impl Machine for Qemu {
 
     fn dial(&self) -> BoxFuture<'_, Result<Dialed, MachineError>> {
         async move {
-            let ready = self.start().await?;
+            let ready = self.ready().await?;
             match dial_guest(&ready).await {
                 Ok(dialed) => Ok(dialed),
                 // The machine has just died; its supervisor sees that in a moment.
                 Err(_) => {
                     tokio::time::sleep(DEATH_NOTICE).await;
-                    dial_guest(&self.start().await?).await
+                    dial_guest(&self.ready().await?).await
                 }
             }
         }
@@ -323,7 +292,7 @@ impl Machine for Qemu {
                 return Ok(Publication::default());
             }
             // It is up from here on, but for a stop that comes in between.
-            self.start().await?;
+            self.ready().await?;
             let ask = Ask::Publish {
                 ports: ports.to_vec(),
             };
@@ -353,11 +322,6 @@ async fn ask_agent(ready: &Ready, request: &Request) -> Result<Reply, EngineErro
     let dialed = dial_guest(ready).await?;
     let conversation = Conversation::open(dialed, request).await?;
     Ok(conversation.reply().await?)
-}
-
-/// For those who know of machines only.
-fn failed(error: EngineError) -> MachineError {
-    MachineError::Failed(format!("{:#}", anyhow::Error::from(error)))
 }
 
 /// Connects to the agent of a guest that is ready.

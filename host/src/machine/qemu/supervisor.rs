@@ -28,11 +28,11 @@ use super::handed;
 use super::layout::Layout;
 use super::process::Process;
 use super::publisher::Publisher;
-use super::wire::{self, Answer, Ask, MachineState, Ready};
+use super::wire::{self, Answer, Ask, Ready};
 use super::{Qemu, ask_agent};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::machine::{MachineError, known};
+use crate::machine::{MachineError, MachineState, known};
 use crate::paths::Paths;
 use crate::ports::{Held, PortError, hold};
 use crate::revive::revive;
@@ -439,7 +439,7 @@ impl Supervisor {
         let machine = self.machine.borrow();
         Answer::State(match (&*self.phase.borrow(), &*machine) {
             (Phase::Running(ready), Some(booted)) => MachineState::Running {
-                pid: booted.pid,
+                pid: Some(booted.pid),
                 accelerator: booted.accelerator.name().to_owned(),
                 boot_ms: ready.boot_ms,
                 shares: booted.shared_folders(),

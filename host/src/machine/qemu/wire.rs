@@ -6,7 +6,7 @@ use isolazi_protocol::PortRequest;
 use serde::{Deserialize, Serialize};
 
 use super::vsock::Door;
-use crate::machine::MachineError;
+use crate::machine::{MachineError, MachineState};
 
 /// A command's question.
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,26 +68,6 @@ pub struct Ready {
     pub token: [u8; 32],
     /// Milliseconds from QEMU's start to the agent's first answer.
     pub boot_ms: u64,
-}
-
-/// How a machine is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MachineState {
-    /// It does not run.
-    Stopped,
-    /// It is coming up.
-    Booting,
-    /// Its agent answers.
-    Running {
-        /// Process id of QEMU.
-        pid: u32,
-        /// What executes the guest: `kvm` or `tcg`.
-        accelerator: String,
-        /// As in [`Ready`].
-        boot_ms: u64,
-        /// Folders shared with it.
-        shares: Vec<PathBuf>,
-    },
 }
 
 /// One message as a line.
