@@ -5,6 +5,9 @@
 //!
 //! [machine]
 //! backend = "qemu"                         # or vfkit, lima, wsl2; what fits this system by default
+//! cpus = 4                                 # all of the host's by default
+//! memory = "4g"                            # a quarter of the host's, 1.5 GiB at most, by default
+//! disk = "100g"                            # 64g by default; the file takes what is used
 //! idle-stop = "30m"                        # how long it runs while nobody uses it; "never" by default
 //!
 //! [layers]
@@ -27,11 +30,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use isolazi_protocol::{Isolation, LayerBounds};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::image::registry_of;
 use crate::image::{Authorities, AuthorityError, CredentialError, Credentials, NetworkOptions};
-use crate::machine::Backend;
+use crate::machine::{Backend, MachineSize, size as machine_size};
 use crate::options::size;
 
 const MAX_BYTES: u64 = 1 << 20;
@@ -69,6 +73,15 @@ pub enum ConfigError {
     /// A file of certificates.
     #[error(transparent)]
     Authorities(#[from] AuthorityError),
+    /// The file cannot be changed.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// All settings.
@@ -113,10 +126,30 @@ impl LayersConfig {
 pub struct MachineConfig {
     /// What runs it.
     pub backend: Option<Backend>,
+    /// Processors, as a number.
+    #[serde(deserialize_with = "cpus")]
+    pub cpus: Option<usize>,
+    /// Bytes of memory.
+    #[serde(deserialize_with = "memory")]
+    pub memory: Option<u64>,
+    /// Bytes of its disk.
+    #[serde(deserialize_with = "disk")]
+    pub disk: Option<u64>,
     /// How long the machine runs while no container runs in it and no command
     /// uses it; for ever where absent.
     #[serde(deserialize_with = "duration_or_never")]
     pub idle_stop: Option<Duration>,
+}
+
+impl MachineConfig {
+    /// How large it is to be.
+    pub fn size(&self) -> MachineSize {
+        MachineSize {
+            cpus: self.cpus,
+            memory: self.memory,
+            disk: self.disk,
+        }
+    }
 }
 
 /// The table `[registries]`.
@@ -142,6 +175,27 @@ impl Config {
                 source,
             }),
         }
+    }
+
+    /// Sets what of the machine's size is given, and leaves the file else as it is.
+    pub fn set_machine_size(path: &Path, size: MachineSize) -> Result<(), ConfigError> {
+        let text = match read_limited(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            read => read.map_err(|source| ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            })?,
+        };
+        let edited = with_machine_size(&text, size);
+        // What cannot be read any more would keep every command from working.
+        Self::parse(path, &edited)?;
+        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        written
+            .and_then(|()| crate::files::replace(path, edited.as_bytes()))
+            .map_err(|source| ConfigError::Write {
+                path: path.to_owned(),
+                source,
+            })
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
@@ -204,6 +258,37 @@ impl Config {
     }
 }
 
+/// The settings with another size of the machine. Text that is no TOML is left as it is.
+fn with_machine_size(text: &str, size: MachineSize) -> String {
+    let Ok(mut document) = text.parse::<toml_edit::DocumentMut>() else {
+        return text.to_owned();
+    };
+    let table = toml_edit::Item::Table(toml_edit::Table::new());
+    let machine = document.entry("machine").or_insert(table);
+    let Some(machine) = machine.as_table_like_mut() else {
+        return text.to_owned();
+    };
+    if let Some(cpus) = size.cpus {
+        machine.insert("cpus", toml_edit::value(cpus as i64));
+    }
+    for (key, bytes) in [("memory", size.memory), ("disk", size.disk)] {
+        if let Some(bytes) = bytes {
+            machine.insert(key, toml_edit::value(compact(bytes)));
+        }
+    }
+    document.to_string()
+}
+
+/// An amount of bytes in the largest unit that keeps it exact.
+fn compact(bytes: u64) -> String {
+    let units = [(40, "t"), (30, "g"), (20, "m"), (10, "k")];
+    let fits = |(shift, _): &&(u32, &str)| bytes.trailing_zeros() >= *shift;
+    match units.iter().find(fits) {
+        Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+        None => bytes.to_string(),
+    }
+}
+
 /// Less would stop a machine between two commands of a script.
 const SHORTEST_IDLE: Duration = Duration::from_secs(2);
 
@@ -213,6 +298,26 @@ where
 {
     let text = String::deserialize(deserializer)?;
     size(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn cpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let number = u32::deserialize(deserializer)?;
+    let cpus = machine_size::cpus(&number.to_string());
+    cpus.map(Some).map_err(D::Error::custom)
+}
+
+fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    machine_size::memory(&text)
+        .map(Some)
+        .map_err(D::Error::custom)
+}
+
+fn disk<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    machine_size::disk(&text)
+        .map(Some)
+        .map_err(D::Error::custom)
 }
 
 fn duration_or_never<'de, D>(deserializer: D) -> Result<Option<Duration>, D::Error>
@@ -294,6 +399,55 @@ mod tests {
         assert_eq!(idle("\"never\"").unwrap().machine.idle_stop, None);
         for text in ["\"soon\"", "\"1s\"", "10"] {
             assert!(idle(text).unwrap_err().to_string().contains("line 2"));
+        }
+    }
+
+    #[test]
+    fn the_machines_size_is_read_and_checked() {
+        let size = |text: &str| parse(&format!("[machine]\n{text}")).map(|it| it.machine.size());
+        let chosen = size("cpus = 1\nmemory = \"2g\"\ndisk = \"100g\"").unwrap();
+        assert_eq!(chosen.cpus, Some(1));
+        assert_eq!(chosen.memory, Some(2 << 30));
+        assert_eq!(chosen.disk, Some(100 << 30));
+        assert!(size("").unwrap().is_default());
+        for bad in ["cpus = 0", "cpus = \"2\"", "memory = \"1m\"", "disk = 7"] {
+            let error = size(bad).unwrap_err().to_string();
+            assert!(error.contains("line 2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_new_size_leaves_the_rest_of_the_file_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/config.toml");
+        let size = MachineSize {
+            memory: Some(3 << 29),
+            ..MachineSize::default()
+        };
+        Config::set_machine_size(&path, size).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "[machine]\nmemory = \"1536m\"\n");
+        std::fs::write(
+            &path,
+            "# mine\n[machine] # here\ncpus = 1\n\n[layers]\nratio = 7\n",
+        )
+        .unwrap();
+        Config::set_machine_size(&path, size).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let expected =
+            "# mine\n[machine] # here\ncpus = 1\nmemory = \"1536m\"\n\n[layers]\nratio = 7\n";
+        assert_eq!(text, expected);
+        for broken in ["[machine", "machine = 7"] {
+            std::fs::write(&path, broken).unwrap();
+            assert!(Config::set_machine_size(&path, size).is_err());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), broken);
+        }
+    }
+
+    #[test]
+    fn amounts_are_written_in_the_largest_unit_that_is_exact() {
+        for (bytes, text) in [(1 << 40, "1t"), (3 << 29, "1536m"), (1025, "1025")] {
+            assert_eq!(compact(bytes), text);
         }
     }
 

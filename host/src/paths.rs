@@ -13,6 +13,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// The disk's file, in the machine's folder.
+pub const DISK: &str = "data.img";
+
 /// The data root and the places below it. Creates nothing.
 #[derive(Debug, Clone)]
 pub struct Paths {
@@ -48,6 +51,11 @@ impl Paths {
     /// State of the virtual machine.
     pub fn machine(&self) -> PathBuf {
         self.root.join("machine")
+    }
+
+    /// The virtual machine's disk, where it is a file of this host's.
+    pub fn machine_disk(&self) -> PathBuf {
+        self.machine().join(DISK)
     }
 
     /// Where an appliance built or installed for this data root lies.

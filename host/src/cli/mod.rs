@@ -15,6 +15,7 @@ mod security;
 mod settings;
 mod shell;
 mod userns;
+mod vm;
 mod volumes;
 
 use std::path::PathBuf;
@@ -45,6 +46,7 @@ pub use security::{SeccompCommand, SecurityArgs};
 pub use settings::{PullPolicy, SettingsArgs};
 pub use shell::{CompletionArgs, ManArgs, Shell};
 pub use userns::{UsernsArgs, UsernsMode};
+pub use vm::{OutputArgs, SizeArgs, VmCommand};
 pub use volumes::{
     VolumeCommand, VolumeCreateArgs, VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
 };
@@ -279,23 +281,4 @@ pub struct PullArgs {
     pub quiet: bool,
     /// Image reference, such as alpine:3.18 or ghcr.io/owner/repo:tag
     pub image: String,
-}
-
-/// `isolazi vm`.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum VmCommand {
-    /// Start the virtual machine
-    Start,
-    /// Stop the virtual machine and the containers in it
-    Stop,
-    /// Stop the virtual machine and start it again
-    Restart {
-        /// Restart its agent only; containers run on
-        #[arg(long)]
-        agent: bool,
-    },
-    /// Show whether the machine runs, and which hypervisors there are
-    Status(FormatArgs),
-    /// Show the machine's configuration
-    Info(FormatArgs),
 }

@@ -52,14 +52,19 @@ impl Backend {
         }
     }
 
-    fn of_this_system() -> Self {
-        let has = |backend: Self| find_program(&backend.program()).is_some();
+    /// Those that there are for this system, the best one first.
+    pub fn of_system() -> &'static [Self] {
         match std::env::consts::OS {
-            "windows" => Self::Wsl2,
-            "macos" if has(Self::Lima) && !has(Self::Vfkit) => Self::Lima,
-            "macos" => Self::Vfkit,
-            _ => Self::Qemu,
+            "windows" => &[Self::Wsl2],
+            "macos" => &[Self::Vfkit, Self::Lima],
+            _ => &[Self::Qemu],
         }
+    }
+
+    fn of_this_system() -> Self {
+        let installed = |backend: &&Self| find_program(&backend.program()).is_some();
+        let all = Self::of_system();
+        *all.iter().find(installed).unwrap_or(&all[0])
     }
 
     /// The program that it takes, as it is found on the PATH.

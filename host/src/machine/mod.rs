@@ -10,6 +10,7 @@ pub mod known;
 pub mod native;
 #[cfg(unix)]
 pub mod qemu;
+pub mod size;
 mod virtual_machine;
 
 use std::net::Ipv4Addr;
@@ -22,7 +23,8 @@ use tokio::io::AsyncWriteExt;
 use crate::connection::{ByteStream, Dialed};
 
 pub use backend::Backend;
-pub use virtual_machine::{MachineState, VirtualMachine};
+pub use size::MachineSize;
+pub use virtual_machine::{MachineLog, MachineState, VirtualMachine};
 
 /// Why a machine cannot do what was asked. Each is one line for the user.
 #[derive(Debug, thiserror::Error)]

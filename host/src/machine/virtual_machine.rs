@@ -36,6 +36,15 @@ pub enum MachineState {
     },
 }
 
+/// What is written down about a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MachineLog {
+    /// What the programs that run it complain about.
+    Programs,
+    /// What the guest's kernel and its first process print.
+    Console,
+}
+
 /// A machine that is started and stopped.
 pub trait VirtualMachine: Machine {
     /// Starts it where it does not run, and waits until its agent answers; returns
@@ -47,6 +56,12 @@ pub trait VirtualMachine: Machine {
 
     /// Shuts it down and waits for that; tells whether it ran.
     fn stop(&self) -> BoxFuture<'_, Result<bool, MachineError>>;
+
+    /// Stops it and removes it with all that is in it; tells whether there was one.
+    fn reset(&self) -> BoxFuture<'_, Result<bool, MachineError>>;
+
+    /// The file of one of its logs, which need not exist yet.
+    fn log(&self, which: MachineLog) -> Result<PathBuf, MachineError>;
 }
 
 impl dyn VirtualMachine + '_ {

@@ -24,9 +24,10 @@ use super::user::User;
 use super::vsock::{self, Vsock};
 use super::wire::Ready;
 use super::{ask_agent, disk, initrd};
+use crate::config::Config;
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::backend::find_program;
-use crate::machine::{Backend, MachineError};
+use crate::machine::{Backend, MachineError, MachineSize};
 use crate::paths::Paths;
 
 /// A guest that is translated on a busy machine takes seconds; one that needs
@@ -38,7 +39,6 @@ const RETRY: Duration = Duration::from_millis(5);
 const UNHEARD: Duration = Duration::from_secs(1);
 /// An agent of a machine that is up answers within this time.
 const ADOPTION_PATIENCE: Duration = Duration::from_secs(10);
-const MEMORY_MIB: std::ops::RangeInclusive<u64> = 512..=1536;
 
 /// A machine that is up.
 pub(super) struct Booted {
@@ -132,7 +132,8 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
     let qemu =
         find_program(&Backend::Qemu.program()).ok_or(MachineError::NoHypervisor(Backend::Qemu))?;
     let virtiofsd = appliance.verified(VIRTIOFS_HELPER)?;
-    let token = prepare_files(&appliance, layout)?;
+    let size = size(paths)?;
+    let token = prepare_files(&appliance, layout, size)?;
     let user = User::of_machine(layout.folder());
     let random = u32::from_ne_bytes(random()?);
     let Vsock {
@@ -141,8 +142,8 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
         helper,
     } = Vsock::open(layout, user.as_ref(), random).await?;
     let (kernel, memory) = (appliance.kernel()?, layout.probe_result());
-    let hypervisor = Hypervisor::choose(qemu, kernel, user.as_ref(), &memory).await;
-    let config = configure(&hypervisor, layout, device)?;
+    let hypervisor = Hypervisor::choose(qemu, kernel, user.as_ref(), &memory, size.cpus).await;
+    let config = configure(&hypervisor, layout, device, size)?;
 
     let started = Instant::now();
     let mut child = hypervisor.start(config, &layout.initrd())?;
@@ -170,10 +171,19 @@ pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Read
     Ok((Booted::new(processes, shares, &record), ready))
 }
 
+/// How large the user wants it.
+fn size(paths: &Paths) -> Result<MachineSize, MachineError> {
+    let config = Config::read(&paths.config());
+    let config = config
+        .map_err(|error| MachineError::Failed(format!("{:#}", anyhow::Error::from(error))))?;
+    Ok(config.machine.size())
+}
+
 fn configure(
     hypervisor: &Hypervisor,
     layout: &Layout,
     vsock: vsock::Device,
+    size: MachineSize,
 ) -> Result<QemuConfig, MachineError> {
     Ok(QemuConfig {
         name: layout.folder().to_owned(),
@@ -188,7 +198,7 @@ fn configure(
         qmp: Handed::listening(&layout.helper_socket("qmp"))?,
         console: Handed::listening(&layout.helper_socket("console"))?,
         cpus: hypervisor.cpus,
-        memory_mib: memory_mib(),
+        memory_mib: size.memory_mib(host_memory()),
     })
 }
 
@@ -214,12 +224,18 @@ fn record(
 }
 
 /// The disk, where there is none yet, and the initramfs; returns the token in it.
-fn prepare_files(appliance: &Appliance, layout: &Layout) -> Result<[u8; 32], MachineError> {
+fn prepare_files(
+    appliance: &Appliance,
+    layout: &Layout,
+    size: MachineSize,
+) -> Result<[u8; 32], MachineError> {
     let disk = layout.disk();
-    if !disk.exists() {
-        let template = appliance.verified(DATA_TEMPLATE)?;
-        disk::ensure(&disk, || File::open(&template)).map_err(MachineError::io("create", &disk))?;
-    }
+    let template = match disk.exists() {
+        true => PathBuf::new(),
+        false => appliance.verified(DATA_TEMPLATE)?,
+    };
+    let template = || File::open(&template);
+    disk::ensure(&disk, size.disk_bytes(), template).map_err(MachineError::io("prepare", &disk))?;
     let token = random()?;
     let archive = appliance.verified(INITRAMFS)?;
     let target = layout.initrd();
@@ -236,13 +252,12 @@ fn random<const COUNT: usize>() -> Result<[u8; COUNT], MachineError> {
     Ok(bytes)
 }
 
-/// A quarter of the host's memory, within reason. Only what the guest touches
-/// is taken.
-fn memory_mib() -> u64 {
+/// Bytes of memory that the host has; 0 where that cannot be found out.
+fn host_memory() -> u64 {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib = total.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    (kib.unwrap_or(0) / 1024 / 4).clamp(*MEMORY_MIB.start(), *MEMORY_MIB.end())
+    kib.unwrap_or(0) << 10
 }
 
 async fn wait_for_agent(

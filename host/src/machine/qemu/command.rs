@@ -114,6 +114,8 @@ pub(super) fn arguments(config: &QemuConfig) -> Vec<OsString> {
         }
     }
     line.words("-netdev user,id=net,ipv6=off -device virtio-net-pci,netdev=net,romfile=");
+    // What the guest frees goes back to the host.
+    line.words("-device virtio-balloon-pci,free-page-reporting=on");
     line.option("-device", format!("pcie-pci-bridge,id={HOTPLUG_BUS}"));
     line.option(
         "-device",

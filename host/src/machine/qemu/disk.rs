@@ -6,14 +6,20 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// What the guest may fill; the file takes only what is used.
-const DISK_BYTES: u64 = 64 << 30;
 const BLOCK: usize = 64 << 10;
 
-/// Makes the disk at `path` where there is none. It appears whole or not at all.
-pub(super) fn ensure(path: &Path, template: impl FnOnce() -> io::Result<File>) -> io::Result<()> {
-    if path.exists() {
-        return Ok(());
+/// Makes the disk at `path` where there is none; it appears whole or not at all. One
+/// that is smaller than `bytes` grows.
+pub(super) fn ensure(
+    path: &Path,
+    bytes: u64,
+    template: impl FnOnce() -> io::Result<File>,
+) -> io::Result<()> {
+    if let Ok(disk) = File::options().write(true).open(path) {
+        return match disk.metadata()?.len() < bytes {
+            true => disk.set_len(bytes),
+            false => Ok(()),
+        };
     }
     let fresh = path.with_extension("new");
     match fs::remove_file(&fresh) {
@@ -27,7 +33,7 @@ pub(super) fn ensure(path: &Path, template: impl FnOnce() -> io::Result<File>) -
         .mode(0o600)
         .open(&fresh)?;
     copy_sparse(&mut template()?, &mut disk)?;
-    disk.set_len(DISK_BYTES)?;
+    disk.set_len(bytes)?;
     disk.sync_all()?;
     fs::rename(&fresh, path)
 }
@@ -52,6 +58,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
 
+    const DISK_BYTES: u64 = 64 << 30;
+
     #[test]
     fn a_disk_is_sparse_and_keeps_the_templates_content() {
         let folder = tempfile::tempdir().unwrap();
@@ -59,13 +67,18 @@ mod tests {
         let mut content = vec![0; 5 * BLOCK];
         content[3 * BLOCK + 7] = 1;
         fs::write(&template, &content).unwrap();
-        ensure(&disk, || File::open(&template)).unwrap();
+        ensure(&disk, DISK_BYTES, || File::open(&template)).unwrap();
         let made = fs::metadata(&disk).unwrap();
         assert_eq!(made.len(), DISK_BYTES);
         assert!(made.blocks() * 512 < DISK_BYTES / 1000);
         let mut start = vec![0; content.len()];
         File::open(&disk).unwrap().read_exact(&mut start).unwrap();
         assert!(start == content);
-        ensure(&disk, || Err(io::ErrorKind::Other.into())).unwrap();
+        let again = |bytes| ensure(&disk, bytes, || Err(io::ErrorKind::Other.into()));
+        again(DISK_BYTES * 2).unwrap();
+        assert_eq!(fs::metadata(&disk).unwrap().len(), DISK_BYTES * 2);
+        // What is there is never cut off.
+        again(DISK_BYTES).unwrap();
+        assert_eq!(fs::metadata(&disk).unwrap().len(), DISK_BYTES * 2);
     }
 }

@@ -25,12 +25,14 @@ pub(super) struct Hypervisor {
 
 impl Hypervisor {
     /// The fastest that works here, as `user` where that is possible.
-    /// `memory` keeps what was found out.
+    /// `memory` keeps what was found out; `cpus` are how many processors the guest is to
+    /// have, all of the host's where that is not said.
     pub(super) async fn choose(
         program: PathBuf,
         kernel: PathBuf,
         user: Option<&User>,
         memory: &Path,
+        cpus: Option<usize>,
     ) -> Self {
         let version = accel::version(&program);
         let user = user.filter(|_| can_be_executed(&program));
@@ -50,7 +52,13 @@ impl Hypervisor {
             Accelerator::Kvm => {}
         }
         let host_cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        chosen.cpus = accel::processors(chosen.accelerator, version.await, host_cpus);
+        let wanted = cpus.unwrap_or(host_cpus);
+        chosen.cpus = accel::processors(chosen.accelerator, version.await, wanted);
+        if cpus.is_some_and(|wanted| wanted > chosen.cpus) {
+            crate::output::warning(
+                "the machine has one processor, as QEMU before 8.1 cannot translate for several; install a later one, or let it use /dev/kvm",
+            );
+        }
         chosen
     }
 

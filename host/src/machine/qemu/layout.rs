@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::machine::MachineError;
+use crate::paths;
 
 /// A socket's address is at most 107 bytes (unix(7)); this leaves room for names.
 const LONGEST_SOCKET_FOLDER: usize = 80;
@@ -44,6 +45,28 @@ impl Layout {
             private(folder)?;
         }
         Ok(())
+    }
+
+    /// Removes all of the machine but the lock, which the caller holds.
+    pub fn remove(&self) -> Result<(), MachineError> {
+        let failed = || MachineError::io("remove", &self.folder);
+        for entry in fs::read_dir(&self.folder).map_err(failed())? {
+            let path = entry.map_err(failed())?.path();
+            if path == self.lock_path() {
+                continue;
+            }
+            let removed = match path.is_dir() && !path.is_symlink() {
+                true => fs::remove_dir_all(&path),
+                false => fs::remove_file(&path),
+            };
+            removed.map_err(MachineError::io("remove", &path))?;
+        }
+        match fs::remove_dir_all(&self.sockets) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(MachineError::io("remove", &self.sockets)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a supervisor lives.
@@ -94,7 +117,7 @@ impl Layout {
 
     /// The guest's disk.
     pub fn disk(&self) -> PathBuf {
-        self.folder.join("data.img")
+        self.folder.join(paths::DISK)
     }
 
     /// The initramfs of the present boot.
@@ -164,6 +187,19 @@ mod tests {
         layout.create().unwrap();
         fs::set_permissions(&machine, fs::Permissions::from_mode(0o755)).unwrap();
         assert!(layout.create().is_err());
+    }
+
+    #[test]
+    fn a_machine_that_is_removed_leaves_its_lock_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(&folder.path().join("machine")).unwrap();
+        layout.create().unwrap();
+        let lock = layout.lock().unwrap();
+        fs::write(layout.disk(), "x").unwrap();
+        layout.remove().unwrap();
+        let left: Vec<_> = fs::read_dir(layout.folder()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert!(lock.is_some() && layout.is_running());
     }
 
     #[test]

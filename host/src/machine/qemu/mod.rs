@@ -32,7 +32,7 @@ mod user;
 mod vsock;
 mod wire;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,8 @@ use tokio::process::{Child, Command};
 use crate::connection::{Conversation, Dialed};
 use crate::engine::EngineError;
 use crate::machine::{
-    Machine, MachineError, MachineState, Outside, Publication, VirtualMachine, appliance,
+    Machine, MachineError, MachineLog, MachineState, Outside, Publication, VirtualMachine,
+    appliance,
 };
 use crate::paths::Paths;
 
@@ -242,6 +243,32 @@ impl VirtualMachine for Qemu {
             Ok(true)
         }
         .boxed()
+    }
+
+    fn reset(&self) -> BoxFuture<'_, Result<bool, MachineError>> {
+        async move {
+            if !self.layout.folder().exists() {
+                return Ok(false);
+            }
+            // Held, so that nobody starts what is about to go.
+            let _lock = loop {
+                self.stop().await?;
+                if let Some(lock) = self.layout.lock()? {
+                    break lock;
+                }
+            };
+            let existed = self.layout.disk().exists();
+            self.layout.remove()?;
+            Ok(existed)
+        }
+        .boxed()
+    }
+
+    fn log(&self, which: MachineLog) -> Result<PathBuf, MachineError> {
+        Ok(match which {
+            MachineLog::Programs => self.layout.supervisor_log(),
+            MachineLog::Console => self.layout.console_log(),
+        })
     }
 }
 
