@@ -15,6 +15,7 @@ compile_error!("isolazi-agent is the Linux side; other hosts reach it in a guest
 
 pub mod cgroup;
 pub mod container;
+mod diagnose;
 mod events;
 pub mod guest;
 pub mod launch;

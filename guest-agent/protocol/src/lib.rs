@@ -28,6 +28,7 @@
 pub mod appliance;
 mod codec;
 mod container;
+mod diagnosis;
 mod error;
 mod health;
 mod id;
@@ -53,6 +54,7 @@ pub use container::{
     ContainerSummary, ExecSpec, ImageIdentity, Isolation, ProcessSpec, Propagation, Resources,
     RestartPolicy, SeccompProfile, SummaryMount, WindowSize,
 };
+pub use diagnosis::{Finding, Grade};
 pub use error::{ErrorCode, WireError};
 pub use health::{Health, HealthCheck, HealthStatus, HealthTest, ProbeResult};
 pub use id::{ContainerId, Digest, IdError};
@@ -83,7 +85,7 @@ pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
 pub use userns::{IdMapping, IdMappingError, UserNamespace};
 
 /// Version of the wire format. Host and agent must agree exactly.
-pub const GENERATION: u32 = 6;
+pub const GENERATION: u32 = 7;
 
 /// The vsock port on which a guest's agent listens.
 pub const AGENT_VSOCK_PORT: u32 = 1024;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BindSource, CgroupLimits, ContainerDetail, ContainerId, ContainerSpec, ContainerSummary,
-    ContainerUsage, Content, Digest, DiskUsage, EndpointRequest, ExecSpec, ExposedPort, Happening,
-    LayerUsage, NetworkDetail, NetworkRequest, PathInfo, ProcessInfo, RestartPolicy,
+    ContainerUsage, Content, Digest, DiskUsage, EndpointRequest, ExecSpec, ExposedPort, Finding,
+    Happening, LayerUsage, NetworkDetail, NetworkRequest, PathInfo, ProcessInfo, RestartPolicy,
     SeccompProfile, VolumeDetail, WindowSize, WireError,
 };
 
@@ -314,6 +314,9 @@ pub enum Request {
     DiskUsage,
     /// How much the engine is used, by others than whoever asks.
     Activity,
+    /// What the machine has for containers, and what it lacks. Answered by
+    /// [`Reply::Findings`].
+    Diagnose,
     /// Have the agent of a guest start anew. Containers run on.
     RestartAgent,
     /// What happened to containers and volumes. [`Event::Happened`] tells the
@@ -449,6 +452,8 @@ pub enum Reply {
         /// Bytes of memory that the agent's process takes.
         resident: u64,
     },
+    /// See [`Request::Diagnose`].
+    Findings(Vec<Finding>),
     /// What was asked for, as text.
     Text(String),
 }

@@ -40,7 +40,7 @@ use crate::launch::plan::CgroupPlan;
 
 pub use error::LimitError;
 pub use freeze::freeze;
-pub(crate) use place::folders_in;
+pub(crate) use place::{available, folders_in};
 pub use remove::{RemoveError, remove};
 pub(crate) use resources::cpu_list;
 pub use resources::{check, has_killed, update};

@@ -47,6 +47,11 @@ pub(super) fn own_hierarchies(path: &str) -> Vec<Hierarchy> {
     all
 }
 
+/// Where containers' folders would be that nobody has placed elsewhere.
+pub(crate) fn available() -> Vec<Hierarchy> {
+    own_hierarchies("isolazi")
+}
+
 /// Whether somebody who is not the machine's root may make the folder, and move
 /// processes there: those above it are the user's as far as it matters.
 fn is_delegated(folder: &Path) -> bool {

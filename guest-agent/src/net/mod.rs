@@ -36,6 +36,7 @@ mod nft;
 mod ports;
 mod relay;
 mod store;
+mod trial;
 
 pub(crate) use attach::{Attachment, Connection, Wish, attach, connect_now, forget};
 pub(crate) use cable::Join;
@@ -45,6 +46,7 @@ pub(crate) use namespace::NetNamespace;
 pub(crate) use network::Network;
 pub(crate) use ports::Reservation;
 pub(crate) use store::{Hold, NetworkError, NetworkStore};
+pub(crate) use trial::{firewall_advice, try_links, try_rules};
 
 #[cfg(test)]
 mod tests;

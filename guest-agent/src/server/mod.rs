@@ -37,6 +37,7 @@ use isolazi_protocol::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::container::{ContainerStore, StoreError, security};
+use crate::diagnose;
 use crate::net::NetworkStore;
 use crate::refusal::{Refusal, excerpt};
 use crate::rootfs::layers::LayerStore;
@@ -167,6 +168,15 @@ impl Engine {
             containers: active.len() as u32,
             resident: processes::own_memory(),
         })
+    }
+
+    async fn diagnose(&self) -> Result<Reply, WireError> {
+        let root = self.root.clone();
+        // It tries things out, each for a moment.
+        let found = tokio::task::spawn_blocking(move || diagnose::diagnose(&root)).await;
+        found
+            .map(Reply::Findings)
+            .map_err(|_| WireError::new(ErrorCode::Internal, "looking at the machine has failed"))
     }
 
     fn restart(&self) -> Result<Reply, WireError> {
@@ -343,6 +353,7 @@ where
         Request::PruneLayers { keep } => engine.prune_layers(keep).await,
         Request::DiskUsage => engine.disk_usage().await,
         Request::Activity => engine.activity().await,
+        Request::Diagnose => engine.diagnose().await,
         Request::RestartAgent => engine.restart(),
         Request::Events {
             since,

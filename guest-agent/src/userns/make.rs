@@ -21,7 +21,7 @@ use crate::sys::idmap::{self, IdMap};
 use crate::sys::process::{Child, fork_into, pidfd_signal};
 
 /// What the program of each kind of id is called.
-const HELPERS: [&str; 2] = ["newuidmap", "newgidmap"];
+pub(super) const HELPERS: [&str; 2] = ["newuidmap", "newgidmap"];
 
 /// New namespaces, which live as long as this value, or as somebody is in them.
 #[derive(Debug)]

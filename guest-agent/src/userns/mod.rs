@@ -30,6 +30,7 @@ mod broker;
 mod client;
 mod engine;
 mod enter;
+mod examine;
 mod keeper;
 mod make;
 mod network;
@@ -41,6 +42,7 @@ use std::process::ExitCode;
 
 pub(crate) use broker::broker_of;
 pub use client::Rootless;
+pub use examine::examine;
 
 /// Runs what this process was started as, if that belongs to rootless containers. To
 /// be called first thing in `main`, before any thread exists.

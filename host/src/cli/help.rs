@@ -26,7 +26,7 @@ const THEMES: [(&str, &[&str]); 5] = [
         ],
     ),
     ("Volumes and networks", &["volume", "network"]),
-    ("Machine", &["vm"]),
+    ("Machine", &["vm", "doctor"]),
     (
         "General",
         &[

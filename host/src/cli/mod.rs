@@ -113,6 +113,8 @@ pub enum Command {
     /// Manage the virtual machine
     #[command(subcommand)]
     Vm(VmCommand),
+    /// Look whether containers can run here, and how to mend what keeps them from it
+    Doctor(FormatArgs),
     /// Print version information
     Version(FormatArgs),
     /// Create a container without starting it

@@ -8,6 +8,7 @@ mod containers;
 mod cp;
 mod df;
 mod diff;
+mod doctor;
 mod engines;
 mod events;
 mod exec;
@@ -182,7 +183,10 @@ pub(crate) async fn dispatch(cli: Cli) -> (u8, Result<u8>) {
     };
     let result = match Context::new(&cli.global) {
         Ok(context) => carry_out(context, cli.command).await,
-        Err(error) => Err(error),
+        Err(error) => match &cli.command {
+            Command::Doctor(args) => doctor::without_context(&error, args),
+            _ => Err(error),
+        },
     };
     (failure, result)
 }
@@ -218,6 +222,7 @@ async fn carry_out(context: Context, command: Command) -> Result<u8> {
         Command::Attach(args) => return start::attach(&context, &args).await,
         Command::Update(args) => return containers::update(&context, &args).await,
         Command::Vm(command) => vm::vm(&context, &command).await?,
+        Command::Doctor(args) => return doctor::doctor(&context, &args).await,
         Command::Version(args) => version::version(&context, &args).await?,
         Command::Completion(args) => completion::completion(&args)?,
         Command::Man(args) => man::man(&args)?,

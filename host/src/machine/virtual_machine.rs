@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
-use isolazi_protocol::{Reply, Request};
+use futures_util::future::{BoxFuture, FutureExt};
+use isolazi_protocol::{Finding, Reply, Request};
 use serde::{Deserialize, Serialize};
 
 use crate::connection::Conversation;
@@ -59,6 +59,12 @@ pub trait VirtualMachine: Machine {
 
     /// Stops it and removes it with all that is in it; tells whether there was one.
     fn reset(&self) -> BoxFuture<'_, Result<bool, MachineError>>;
+
+    /// What this host has for it and what it lacks, beyond the hypervisor's program.
+    /// Starts nothing.
+    fn examine(&self) -> BoxFuture<'_, Vec<Finding>> {
+        std::future::ready(Vec::new()).boxed()
+    }
 
     /// The file of one of its logs, which need not exist yet.
     fn log(&self, which: MachineLog) -> Result<PathBuf, MachineError>;

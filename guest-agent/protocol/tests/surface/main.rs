@@ -321,6 +321,7 @@ fn requests() -> Vec<Request> {
         },
         Request::DiskUsage,
         Request::Activity,
+        Request::Diagnose,
         Request::RestartAgent,
         Request::Events {
             since: Some(1),
@@ -438,6 +439,10 @@ fn server_messages() -> Vec<ServerMessage> {
             conversations: 1,
             containers: 2,
         }),
+        Ok(Reply::Findings(vec![
+            Finding::good("a", "b"),
+            Finding::bad("c", Grade::Lacking, "d", "e"),
+        ])),
         Ok(Reply::Text("t".to_owned())),
     ];
     let events = events.into_iter().map(ServerMessage::Event);

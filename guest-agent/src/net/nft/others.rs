@@ -83,16 +83,32 @@ fn mentions(obstacle: &Obstacle, name: &str) -> io::Result<bool> {
 impl Obstacle {
     /// What a user has to know, in one line.
     pub(crate) fn advice(&self, bridge: &str) -> String {
-        let family = FAMILIES.iter().find(|(it, _)| *it == self.family);
-        let family = family.map_or("ip", |(_, name)| name);
-        let (table, chain) = (&self.table, &self.chain);
+        format!(
+            "{}; let its bridge through: {}",
+            self.state(),
+            self.remedy(bridge)
+        )
+    }
+
+    /// What is in the way.
+    pub(crate) fn state(&self) -> String {
+        let (family, table, chain) = (self.family_name(), &self.table, &self.chain);
+        format!(
+            "the firewall (chain {chain} of table {family} {table}) drops what this machine passes on, so the container may reach nothing outside"
+        )
+    }
+
+    /// The commands that let a bridge through.
+    pub(crate) fn remedy(&self, bridge: &str) -> String {
+        let (family, table, chain) = (self.family_name(), &self.table, &self.chain);
         let rule = |direction| {
             format!("nft insert rule {family} {table} {chain} {direction} {bridge} accept")
         };
-        format!(
-            "the firewall (chain {chain} of table {family} {table}) drops what this machine passes on, so the container may reach nothing outside; let its bridge through: {}; {}",
-            rule("iifname"),
-            rule("oifname")
-        )
+        format!("{}; {}", rule("iifname"), rule("oifname"))
+    }
+
+    fn family_name(&self) -> &'static str {
+        let family = FAMILIES.iter().find(|(it, _)| *it == self.family);
+        family.map_or("ip", |(_, name)| name)
     }
 }

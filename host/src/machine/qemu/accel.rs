@@ -64,7 +64,7 @@ pub(super) async fn choose(hypervisor: &Hypervisor, memory: &Path) -> Accelerato
         return Accelerator::Tcg;
     }
     let boot = host_boot();
-    if let Some(known) = recall(&fs::read_to_string(memory).unwrap_or_default(), &boot) {
+    if let Some(known) = remembered(memory, &boot) {
         return known;
     }
     let chosen = match runs_a_kernel(hypervisor).await.unwrap_or(false) {
@@ -74,6 +74,15 @@ pub(super) async fn choose(hypervisor: &Hypervisor, memory: &Path) -> Accelerato
     // Without the note the next start asks again, that is all.
     let _ = fs::write(memory, format!("{} {}\n", chosen.name(), boot.trim()));
     chosen
+}
+
+fn remembered(memory: &Path, boot: &str) -> Option<Accelerator> {
+    recall(&fs::read_to_string(memory).unwrap_or_default(), boot)
+}
+
+/// Whether KVM runs a kernel, where that has been tried since the host's boot.
+pub(super) fn known(memory: &Path) -> Option<bool> {
+    remembered(memory, &host_boot()).map(|it| it == Accelerator::Kvm)
 }
 
 /// How many processors the guest gets. Before 8.1, QEMU's translator lets one

@@ -17,6 +17,7 @@ mod command;
 mod confine;
 mod console;
 mod disk;
+mod examine;
 mod handed;
 mod helper;
 mod hypervisor;
@@ -37,7 +38,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use isolazi_protocol::{BindSource, Isolation, PortRequest, Reply, Request, Token};
+use isolazi_protocol::{BindSource, Finding, Isolation, PortRequest, Reply, Request, Token};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -262,6 +263,10 @@ impl VirtualMachine for Qemu {
             Ok(existed)
         }
         .boxed()
+    }
+
+    fn examine(&self) -> BoxFuture<'_, Vec<Finding>> {
+        async move { examine::findings(&self.layout.probe_result()).await }.boxed()
     }
 
     fn log(&self, which: MachineLog) -> Result<PathBuf, MachineError> {

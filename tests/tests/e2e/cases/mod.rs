@@ -4,6 +4,7 @@ mod bulk;
 mod changes;
 mod config;
 mod conflicts;
+mod doctor;
 mod errors;
 mod escapes;
 mod events;
@@ -51,6 +52,7 @@ mod terminal;
 mod user_networks;
 mod userns;
 mod vm;
+mod vm_size;
 mod volumes;
 
 use isolazi_tests::Case;
@@ -85,6 +87,8 @@ pub(crate) fn all() -> Vec<Case> {
         errors::all(),
         hostile::all(),
         vm::all(),
+        vm_size::all(),
+        doctor::all(),
         rootless::all(),
         rootless_ports::all(),
         userns::all(),
