@@ -26,6 +26,7 @@ pub mod seccomp;
 pub mod server;
 pub mod shim;
 pub mod sys;
+mod systemd;
 pub mod userns;
 pub mod visit;
 pub mod volume;

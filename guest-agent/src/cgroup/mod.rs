@@ -80,7 +80,7 @@ impl Cgroup {
     /// # Errors
     /// When a limit that somebody asked for cannot be set.
     pub fn create(plan: &CgroupPlan) -> Result<Self, LimitError> {
-        let mut warnings = Vec::new();
+        let mut warnings = Vec::from_iter(plan.unscoped.clone());
         let mut hierarchies = place::own_hierarchies(&plan.path);
         // That of v1 refuses processes until it is told which processors to use.
         hierarchies.retain(|it| !it.controls("cpuset") || resources::needs_cpuset(&plan.limits));

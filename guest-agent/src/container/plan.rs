@@ -16,6 +16,7 @@ use crate::container::propagation;
 use crate::container::shares;
 use crate::container::userns;
 use crate::launch::plan::{BindPlan, CgroupPlan, EtcFile, LaunchPlan, RootfsPlan, SeccompProgram};
+use crate::systemd;
 
 /// Longest UTS host name (`HOST_NAME_MAX`, gethostname(2)).
 const LONGEST_HOSTNAME: usize = 64;
@@ -167,6 +168,7 @@ pub fn plan(
         source: dir.path().join("etc").join(name),
         name: name.to_owned(),
     });
+    let (parent, slice) = group(spec.options.cgroup_parent.as_deref(), systemd::is_there());
     Ok(LaunchPlan {
         id: record.id.clone(),
         hostname: hostname_of(record).to_owned(),
@@ -181,11 +183,9 @@ pub fn plan(
         process: spec.process.clone(),
         seccomp: inputs.seccomp,
         cgroup: CgroupPlan {
-            path: format!(
-                "{}/{}",
-                spec.options.cgroup_parent.as_deref().unwrap_or("isolazi"),
-                record.id
-            ),
+            path: format!("{parent}/{}", record.id),
+            slice,
+            unscoped: None,
             pids_limit: spec.resources.pids_limit,
             limits: spec.resources.limits.clone(),
             devices,
@@ -193,6 +193,23 @@ pub fn plan(
         network: network::plan(spec, inputs.peer),
         settings,
     })
+}
+
+/// Where a container's group is to be, and the slice that systemd is to put its scope
+/// into, where it runs the host. Elsewhere a slice is a group like others.
+fn group(parent: Option<&str>, has_systemd: bool) -> (String, Option<String>) {
+    const OURS: &str = "isolazi";
+    match parent {
+        None => (OURS.to_owned(), None),
+        Some(slice) if is_slice(slice) && has_systemd => (OURS.to_owned(), Some(slice.to_owned())),
+        Some(slice) if is_slice(slice) => (format!("/{slice}"), None),
+        Some(path) => (path.to_owned(), None),
+    }
+}
+
+/// Whether it is a slice's name (systemd.slice(5)).
+fn is_slice(parent: &str) -> bool {
+    parent.ends_with(".slice") && !parent.contains('/')
 }
 
 /// The name the container calls itself by.

@@ -265,6 +265,12 @@ pub struct CgroupPlan {
     /// Path beside the agent's own group, `isolazi/<id>`, or below the hierarchy's
     /// root, `/parent/<id>`.
     pub path: String,
+    /// Slice of systemd's that the container's scope is to be in, where it runs the host.
+    #[serde(default)]
+    pub slice: Option<String>,
+    /// Why the container has no scope of systemd's, although it runs the host.
+    #[serde(default)]
+    pub unscoped: Option<String>,
     /// `pids.max`.
     pub pids_limit: u64,
     /// What somebody asked for.

@@ -102,7 +102,7 @@ impl Engine {
             events::of(&new.record, &new.dir, "destroy", &[]);
         };
         tell_created(client, &new).await.inspect_err(|_| undo())?;
-        match shim::spawn(&new.dir, &new.lock, &start).await {
+        match shim::spawn(&new.dir, &new.lock, start).await {
             Ok(shim) => Ok(Ok(shim)),
             Err(error) => {
                 undo();
@@ -164,7 +164,7 @@ impl Engine {
             })
             .await?;
         start.restarts = restarts;
-        let shim = shim::spawn(&dir, &lock, &start).await;
+        let shim = shim::spawn(&dir, &lock, start).await;
         shim.map(Begun::Relay)
             .map_err(|error| io_error("the container's shim", error))
     }

@@ -314,6 +314,8 @@ fn plan(folder: &Path) -> LaunchPlan {
         },
         seccomp: isolazi_agent::seccomp::default_profile().unwrap(),
         cgroup: CgroupPlan {
+            slice: None,
+            unscoped: None,
             path: format!("isolazi/{id}"),
             pids_limit: 64,
             limits: Default::default(),
