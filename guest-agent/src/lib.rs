@@ -28,3 +28,4 @@ pub mod sys;
 pub mod userns;
 pub mod visit;
 pub mod volume;
+pub mod wsl;
