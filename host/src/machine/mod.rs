@@ -11,6 +11,7 @@ pub mod native;
 #[cfg(unix)]
 pub mod qemu;
 mod virtual_machine;
+pub mod wsl2;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
