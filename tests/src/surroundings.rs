@@ -66,6 +66,15 @@ pub fn built(name: &str) -> Result<PathBuf> {
     Ok(profile.context("no target folder")?.join(name))
 }
 
+/// The Windows program: `ISOLAZI_WINDOWS_BIN`, or what cargo has made for Windows.
+pub fn windows_program() -> Result<PathBuf> {
+    if let Some(named) = env::var_os("ISOLAZI_WINDOWS_BIN") {
+        return Ok(std::path::absolute(named)?);
+    }
+    let target = built("..")?;
+    Ok(target.join("x86_64-pc-windows-gnu/debug/isolazi.exe"))
+}
+
 /// The appliance that machines boot: `ISOLAZI_APPLIANCE`, or the user's own.
 pub fn appliance() -> Result<PathBuf> {
     if let Some(named) = env::var_os("ISOLAZI_APPLIANCE") {

@@ -95,6 +95,18 @@ impl World {
         variables.into_iter().fold(command, set).args(args)
     }
 
+    /// `wsl.exe ARGS`, by the stand-in.
+    pub fn wsl<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Invocation {
+        let program = self.shared.stand_ins.join("wsl.exe");
+        let command = Invocation::new(program, self.patience(30)).args(args);
+        command.env("ISOLAZI_STAND_IN_WSL", self.home_of_stand_in())
+    }
+
+    /// Where the stand-in for `wsl.exe` keeps its distributions.
+    pub fn home_of_stand_in(&self) -> PathBuf {
+        self.folder.join("wsl")
+    }
+
     /// `seconds` natively, and as much more as an emulated processor needs.
     pub fn patience(&self, seconds: u64) -> Duration {
         Duration::from_secs(match self.mode {

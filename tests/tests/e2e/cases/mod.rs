@@ -52,6 +52,8 @@ mod user_networks;
 mod userns;
 mod vm;
 mod volumes;
+mod windows;
+mod wsl2;
 
 use isolazi_tests::Case;
 
@@ -125,6 +127,8 @@ pub(crate) fn all() -> Vec<Case> {
         quotas::all(),
         escapes::all(),
         servers::all(),
+        wsl2::all(),
+        windows::all(),
     ]
     .concat()
 }
