@@ -171,11 +171,15 @@ fn idle() -> Duration {
 /// PID 1 of the distribution. The argument is its root file system.
 pub(crate) fn init(words: &[String]) -> Result<ExitCode, Failure> {
     let root = Path::new(words.first().ok_or(Failure::NotFound)?);
+    // It does not outlive its monitor.
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC)?;
     sethostname("windows")?;
     arrange(root)?;
-    io::stdout()
+    let mut stdout = io::stdout();
+    stdout
         .write_all(b"!")
+        .and_then(|()| stdout.flush())
         .map_err(Failure::io("stdout"))?;
     let nowhere = File::options().write(true).open("/dev/null");
     nix::unistd::dup2_stdout(nowhere.map_err(Failure::io("/dev/null"))?)?;

@@ -107,6 +107,9 @@ fn entry(
     let mut header = Header::new_ustar();
     header.set_entry_type(kind);
     header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_size(content.len() as u64);
     tar.append_data(&mut header, name, content)
 }
