@@ -30,3 +30,4 @@ mod systemd;
 pub mod userns;
 pub mod visit;
 pub mod volume;
+pub mod wsl;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use isolazi_agent::{guest, shim};
+use isolazi_agent::{guest, shim, wsl};
 
 fn main() -> ExitCode {
     if let Some(status) = shim::run_if_shim() {
@@ -11,6 +11,9 @@ fn main() -> ExitCode {
     let role = std::env::args_os().nth(1);
     if role.is_some_and(|role| role == guest::SERVER_ROLE) {
         return guest::run_server();
+    }
+    if let Some(status) = wsl::run_if_asked() {
+        return status;
     }
     if std::process::id() == 1 {
         return guest::run_init();

@@ -33,6 +33,9 @@ pub mod session;
 pub mod spec;
 #[cfg(unix)]
 mod sys;
+#[cfg(windows)]
+#[path = "sys_windows.rs"]
+mod sys;
 pub mod terminal;
 pub mod volume;
 
@@ -98,5 +101,8 @@ fn run_as_helper() -> Option<ExitCode> {
     {
         return Some(status);
     }
-    machine::qemu::run_if_supervisor()
+    #[cfg(unix)]
+    return machine::qemu::run_if_supervisor();
+    #[cfg(not(unix))]
+    None
 }

@@ -165,9 +165,10 @@ impl Input {
         // Reading from a terminal cannot be interrupted, so it has a thread
         // that nobody waits for.
         std::thread::spawn(move || {
+            let mut keyboard = terminal::keyboard();
             let mut buffer = vec![0; CHUNK];
             loop {
-                let count = match std::io::stdin().lock().read(&mut buffer) {
+                let count = match keyboard.read(&mut buffer) {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                     result => result.unwrap_or(0),
                 };

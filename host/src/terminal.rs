@@ -9,8 +9,22 @@ pub fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
+/// What reaches an attached command besides input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signalled {
+    /// A signal to be passed on, by its number on Linux.
+    Forward(i32),
+    /// The terminal has another size.
+    Resized,
+}
+
 #[cfg(unix)]
-pub use unix::{NoEcho, RawMode, Signalled, Signals, size};
+pub use unix::{NoEcho, RawMode, Signals, keyboard, size};
+#[cfg(windows)]
+pub use windows::{NoEcho, RawMode, Signals, keyboard, size};
+
+#[cfg(windows)]
+mod windows;
 
 #[cfg(unix)]
 mod unix {
@@ -19,7 +33,12 @@ mod unix {
     use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
     use tokio::signal::unix::{Signal, SignalKind, signal};
 
-    use super::WindowSize;
+    use super::{Signalled, WindowSize};
+
+    /// What is typed, or comes by a pipe.
+    pub fn keyboard() -> impl io::Read {
+        io::stdin()
+    }
 
     /// Size of the terminal on standard output, or on standard input.
     pub fn size() -> Option<WindowSize> {
@@ -94,15 +113,6 @@ mod unix {
         user1: Signal,
         user2: Signal,
         resized: Signal,
-    }
-
-    /// What a signal asks for.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub enum Signalled {
-        /// To be passed on, by its number on Linux.
-        Forward(i32),
-        /// The terminal has another size.
-        Resized,
     }
 
     impl Signals {

@@ -95,11 +95,21 @@ fn is_path(source: &str) -> bool {
     source.starts_with(['.', '~']) || source.contains(['/', '\\'])
 }
 
+/// Whether a source given on Windows is a path of the distribution's, which only
+/// the agent can look up.
+fn is_of_linux(source: &str) -> bool {
+    source.starts_with('/') && !source.starts_with("//")
+}
+
 impl Volume {
     /// Looks the source up.
     pub(crate) fn find(source: &str, target: &str, read_only: bool) -> Result<Self, VolumeError> {
         let path = Path::new(source);
-        let source = path.canonicalize().map_err(|error| VolumeError::Source {
+        let found = match cfg!(windows) && is_of_linux(source) {
+            true => Ok(path.to_owned()),
+            false => path.canonicalize(),
+        };
+        let source = found.map_err(|error| VolumeError::Source {
             path: source.to_owned(),
             source: error,
         })?;
@@ -168,15 +178,17 @@ fn split(text: &str) -> Result<Parts<'_>, VolumeError> {
     })
 }
 
-/// The source ends at the first colon, but not at that of a Windows drive.
+/// The source ends at the first colon, but not at that of a Windows drive, which
+/// may come after `\\?\`.
 fn split_source(text: &str) -> Option<(&str, &str)> {
-    let bytes = text.as_bytes();
+    let device = if text.starts_with(r"\\?\") { 4 } else { 0 };
+    let bytes = &text.as_bytes()[device..];
     let is_drive = bytes.len() > 2
         && bytes[0].is_ascii_alphabetic()
         && bytes[1] == b':'
         && matches!(bytes[2], b'\\' | b'/')
-        && text[2..].contains(':');
-    let start = if is_drive { 2 } else { 0 };
+        && text[device + 2..].contains(':');
+    let start = if is_drive { device + 2 } else { 0 };
     let colon = start + text[start..].find(':')?;
     Some((&text[..colon], &text[colon + 1..]))
 }
@@ -193,10 +205,26 @@ mod tests {
             ("./a b:/b:rw", ("./a b", "/b", false)),
             (r"C:\data:/data", (r"C:\data", "/data", false)),
             ("c:/data:/data:ro", ("c:/data", "/data", true)),
+            (r"\\?\C:\a b:/data:ro", (r"\\?\C:\a b", "/data", true)),
+            (r"\\wsl$\isolazi\x:/x", (r"\\wsl$\isolazi\x", "/x", false)),
         ] {
             let parts = split(text).unwrap();
             let found = (parts.source.unwrap(), parts.target, parts.read_only);
             assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_of_linux_is_told_from_one_of_windows() {
+        assert!(is_of_linux("/home/x"));
+        for windows in [
+            "//server/share",
+            r"C:\x",
+            "c:/x",
+            "./x",
+            r"\\wsl$\isolazi\x",
+        ] {
+            assert!(!is_of_linux(windows), "{windows}");
         }
     }
 

@@ -44,6 +44,7 @@ mod security;
 mod transport;
 mod usage;
 mod userns;
+pub mod wsl;
 
 pub use codec::{
     CodecError, Frame, HEADER_BYTES, MAX_CONTROL_BYTES, MAX_DATA_BYTES, StreamId, decode,

@@ -95,7 +95,7 @@ pub(super) fn seal_root() -> Result<(), GuestError> {
 
 /// Lets mounts be shared with containers that ask for it, as distributions do:
 /// a mount below a shared one is shared, too.
-pub(super) fn share_mounts() -> Result<(), GuestError> {
+pub(crate) fn share_mounts() -> Result<(), GuestError> {
     make_all_shared().map_err(GuestError::setup("share the mounts below", "/"))
 }
 
@@ -106,25 +106,46 @@ fn bind(source: Option<&str>, target: &'static str, flags: MsFlags) -> Result<()
 
 /// Mounts the kernel's file systems.
 pub(super) fn mount_all() -> Result<(), GuestError> {
-    mounts().iter().try_for_each(|entry| {
-        // Folders within /dev and /sys exist only once their parent is mounted;
-        // in sysfs the kernel has made them.
-        if entry.target.starts_with("/dev/") {
-            fs::create_dir_all(entry.target).map_err(GuestError::setup("create", entry.target))?;
-        }
-        mount(
-            Some(entry.kind),
-            entry.target,
-            Some(entry.kind),
-            entry.flags,
-            Some(entry.data),
-        )
-        .map_err(GuestError::setup("mount", entry.target))
-    })
+    mounts().iter().try_for_each(mount_one)
+}
+
+/// Mounts those that nobody has mounted yet, as the table of mounts
+/// (`/proc/self/mounts`, proc(5)) has it.
+pub(crate) fn mount_missing() -> Result<(), GuestError> {
+    let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let entries = mounts();
+    let missing = entries.iter().filter(|it| !is_mounted(&table, it.target));
+    missing.into_iter().try_for_each(mount_one)
+}
+
+/// Whether something is mounted at `target`, or below, as with v1 of cgroups.
+fn is_mounted(table: &str, target: &str) -> bool {
+    let points = table.lines().filter_map(|line| line.split(' ').nth(1));
+    let is_there = |point: &str| {
+        let below = point.strip_prefix(target);
+        below.is_some_and(|rest| rest.is_empty() || target == CGROUP_ROOT && rest.starts_with('/'))
+    };
+    points.into_iter().any(is_there)
+}
+
+fn mount_one(entry: &Mount) -> Result<(), GuestError> {
+    // Folders within /dev and /sys exist only once their parent is mounted;
+    // in sysfs the kernel has made them.
+    if !entry.target.starts_with("/sys/") {
+        fs::create_dir_all(entry.target).map_err(GuestError::setup("create", entry.target))?;
+    }
+    mount(
+        Some(entry.kind),
+        entry.target,
+        Some(entry.kind),
+        entry.flags,
+        Some(entry.data),
+    )
+    .map_err(GuestError::setup("mount", entry.target))
 }
 
 /// Lets containers be limited by every controller that the kernel has.
-pub(super) fn enable_controllers() -> Result<(), GuestError> {
+pub(crate) fn enable_controllers() -> Result<(), GuestError> {
     let available = Path::new(CGROUP_ROOT).join("cgroup.controllers");
     let names =
         fs::read_to_string(&available).map_err(GuestError::setup("read", "cgroup.controllers"))?;
@@ -165,6 +186,18 @@ pub(super) fn configure(hostname: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_mounted_is_known() {
+        let table = "none / ext4 rw 0 0\nproc /proc proc rw 0 0\n\
+                     cgroup /sys/fs/cgroup/pids cgroup rw 0 0\nx /dev/ptsx y rw 0 0\n";
+        for there in ["/proc", CGROUP_ROOT] {
+            assert!(is_mounted(table, there), "{there}");
+        }
+        for missing in ["/dev", "/dev/pts", "/run", "/sys"] {
+            assert!(!is_mounted(table, missing), "{missing}");
+        }
+    }
 
     #[test]
     fn every_controller_is_enabled() {

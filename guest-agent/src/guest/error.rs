@@ -6,7 +6,7 @@ use super::DATA_ROOT;
 
 /// Everything here ends the boot; the host shows the line from the console.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum GuestError {
+pub(crate) enum GuestError {
     /// A step of setting up the root, mounts or sysctls failed.
     #[error("cannot {action} {subject}")]
     Setup {
@@ -38,7 +38,7 @@ pub(super) enum GuestError {
 
 impl GuestError {
     /// For `map_err`: which step failed, on what.
-    pub(super) fn setup<E: Into<io::Error>>(
+    pub(crate) fn setup<E: Into<io::Error>>(
         action: &'static str,
         subject: impl Into<String>,
     ) -> impl FnOnce(E) -> Self {
@@ -52,7 +52,7 @@ impl GuestError {
 }
 
 /// The error and its causes on one line, as the console shows it.
-pub(super) fn one_line(error: &dyn std::error::Error) -> String {
+pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(source) = cause {

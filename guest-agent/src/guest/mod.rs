@@ -15,11 +15,11 @@
 //! can take the guest down. The server may die at any time: containers belong
 //! to their shims, and PID 1 starts another server.
 
-mod boot;
+pub(crate) mod boot;
 pub mod clock;
 mod config;
 mod disk;
-mod error;
+pub(crate) mod error;
 mod init;
 mod listener;
 mod network;
@@ -28,6 +28,7 @@ pub mod shares;
 pub mod shutdown;
 
 pub use init::run as run_init;
+pub(crate) use server::DESCRIPTORS;
 pub use server::run as run_server;
 
 /// The argument that makes the executable the server instead of PID 1.

@@ -21,7 +21,7 @@ const READY_LINE: &str = "isolazi: ready";
 
 /// Each connection to a published port takes two; as many as the kernel has by default
 /// (`fs.nr_open`).
-const DESCRIPTORS: u64 = 1 << 20;
+pub(crate) const DESCRIPTORS: u64 = 1 << 20;
 
 /// Serves until this process is killed. PID 1 writes the boot config to its
 /// standard input.
@@ -78,7 +78,7 @@ async fn serve(config: BootConfig) -> Result<(), GuestError> {
 
 fn engine(config: BootConfig) -> Result<Engine, GuestError> {
     let guest = server::Guest {
-        token: config.token,
+        token: Some(config.token),
         descriptors: raise_descriptors(Some(DESCRIPTORS)),
         adopt_clock: |nanos| {
             if let Err(errno) = clock::adopt(nanos) {

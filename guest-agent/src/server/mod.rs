@@ -61,8 +61,8 @@ pub struct EngineConfig {
 
 /// What only a guest's engine has and can do.
 pub struct Guest {
-    /// What every client must present.
-    pub token: Token,
+    /// What every client must present; nothing where none but the host can connect.
+    pub token: Option<Token>,
     /// How many descriptors processes of containers may have, if not as many as this
     /// process.
     pub descriptors: Option<Ulimit>,
@@ -133,11 +133,9 @@ impl Engine {
         let Some(guest) = &self.guest else {
             return Ok(());
         };
-        if hello
-            .token
-            .as_ref()
-            .is_none_or(|token| !same(token, &guest.token))
-        {
+        let shown = hello.token.as_ref();
+        let is_secret = |secret: &Token| shown.is_some_and(|token| same(token, secret));
+        if !guest.token.as_ref().is_none_or(is_secret) {
             return Err(WireError::new(
                 ErrorCode::Unauthenticated,
                 "the agent does not accept this token; restart the machine (isolazi vm stop)",

@@ -102,6 +102,7 @@ pub fn extract(
 struct Extraction {
     /// For messages.
     shown: PathBuf,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "files have no such owner"))]
     keep_owner: bool,
     /// The folder that the copy, or its content, goes into.
     above: Dir,
@@ -449,6 +450,7 @@ impl Extraction {
     }
 }
 
+#[cfg(unix)]
 fn spec(time: SystemTime) -> SystemTimeSpec {
     SystemTimeSpec::from(cap_std::time::SystemTime::from_std(time))
 }

@@ -75,6 +75,18 @@ impl Appliance {
         &self.manifest.kernel.version
     }
 
+    /// What the file `name` is to be, by the manifest.
+    pub fn digest(&self, name: &str) -> Result<Digest, MachineError> {
+        let entry = self
+            .manifest
+            .entry(name)
+            .map_err(|error| MachineError::BadAppliance {
+                folder: self.folder.clone(),
+                reason: error.to_string(),
+            })?;
+        Ok(entry.digest.clone())
+    }
+
     /// Where it lies.
     pub fn folder(&self) -> &Path {
         &self.folder

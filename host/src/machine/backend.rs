@@ -92,13 +92,11 @@ impl Backend {
         match self {
             #[cfg(unix)]
             Self::Qemu => Ok(Arc::new(super::qemu::Qemu::new(paths)?)),
-            _ => {
-                let _ = paths;
-                Err(MachineError::Failed(format!(
-                    "the backend '{self}' is not available on {}",
-                    std::env::consts::OS
-                )))
-            }
+            Self::Wsl2 => Ok(Arc::new(super::wsl2::Wsl2::new(paths))),
+            _ => Err(MachineError::Failed(format!(
+                "the backend '{self}' is not available on {}",
+                std::env::consts::OS
+            ))),
         }
     }
 }

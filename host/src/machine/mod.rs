@@ -12,6 +12,7 @@ pub mod native;
 pub mod qemu;
 pub mod size;
 mod virtual_machine;
+pub mod wsl2;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

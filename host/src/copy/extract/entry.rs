@@ -21,7 +21,9 @@ pub(super) struct Entry {
     /// Below the root entry; empty for that itself.
     pub(super) path: Vec<OsString>,
     pub(super) link: Option<Vec<u8>>,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "files have no mode"))]
     pub(super) mode: u32,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "files have no such owner"))]
     pub(super) owner: (u64, u64),
     pub(super) modified: SystemTime,
     pub(super) size: u64,

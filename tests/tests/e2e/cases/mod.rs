@@ -54,6 +54,8 @@ mod userns;
 mod vm;
 mod vm_size;
 mod volumes;
+mod windows;
+mod wsl2;
 
 use isolazi_tests::Case;
 
@@ -129,6 +131,8 @@ pub(crate) fn all() -> Vec<Case> {
         quotas::all(),
         escapes::all(),
         servers::all(),
+        wsl2::all(),
+        windows::all(),
     ]
     .concat()
 }

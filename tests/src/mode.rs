@@ -1,0 +1,91 @@
+//! The places where containers run, and what each needs to be tested.
+//!
+//! ```text
+//!  native   this machine's kernel
+//!  vm       QEMU, the real one
+//!  wsl2     a stand-in for wsl.exe: the same agent, in namespaces
+//! ```
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
+
+use crate::surroundings::{native_lacks, stand_in_lacks, vm_lacks};
+
+/// Where containers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// On this machine's kernel.
+    Native,
+    /// In a virtual machine, under QEMU.
+    Vm,
+    /// In a distribution of WSL, by a stand-in for `wsl.exe`.
+    Wsl2,
+}
+
+/// Cases that make no sense with a stand-in that shares this machine's kernel, or
+/// that are about what only QEMU's machine has.
+const NOT_IN_WSL2: &[(&str, &str)] = &[];
+
+impl Mode {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Native, Self::Vm, Self::Wsl2];
+
+    /// The stand-in that it needs: the program's name here, and the one it takes.
+    pub fn stand_in(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Native | Self::Vm => None,
+            Self::Wsl2 => Some(("stand-in-wsl", "wsl.exe")),
+        }
+    }
+
+    /// What is in the environment of every command; `folder` is the world's, and
+    /// the stand-ins are in `stand_ins`.
+    pub fn variables(self, folder: &Path, stand_ins: &Path) -> Vec<(&'static str, OsString)> {
+        let first_on_path = || {
+            let path = env::var_os("PATH").unwrap_or_default();
+            let all = [stand_ins.to_owned()]
+                .into_iter()
+                .chain(env::split_paths(&path));
+            env::join_paths(all).unwrap_or(path)
+        };
+        match self {
+            Self::Native | Self::Vm => Vec::new(),
+            Self::Wsl2 => vec![
+                ("ISOLAZI_BACKEND", "wsl2".into()),
+                ("ISOLAZI_STAND_IN_WSL", folder.join("wsl").into()),
+                ("PATH", first_on_path()),
+            ],
+        }
+    }
+
+    /// Why it cannot be tested here.
+    pub fn lacks(self) -> Option<String> {
+        match self {
+            Self::Native => native_lacks(),
+            Self::Vm => vm_lacks(),
+            Self::Wsl2 => native_lacks().or_else(|| stand_in_lacks(self)),
+        }
+    }
+
+    /// Why a case that fits all places does not fit this one.
+    pub fn leaves_out(self, case: &str) -> Option<&'static str> {
+        let table = match self {
+            Self::Native | Self::Vm => return None,
+            Self::Wsl2 => NOT_IN_WSL2,
+        };
+        let found = table.iter().find(|(name, _)| *name == case);
+        found.map(|(_, reason)| *reason)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Vm => "vm",
+            Self::Wsl2 => "wsl2",
+        })
+    }
+}
