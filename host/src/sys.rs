@@ -6,6 +6,11 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "macos")]
+pub(crate) use macos::{boot_time, memory_bytes, process_start};
+
 nix::ioctl_read_bad!(get_winsize, nix::libc::TIOCGWINSZ, nix::libc::winsize);
 
 /// Rows and columns of a terminal (TIOCGWINSZ, ioctl_tty(2)); `None` where
@@ -22,6 +27,15 @@ pub(crate) fn window_size(terminal: &impl AsFd) -> Option<(u16, u16)> {
     (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
 
+/// The host's memory, in bytes (proc_meminfo(5)).
+#[cfg(target_os = "linux")]
+pub(crate) fn memory_bytes() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib: u64 = total?.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kib << 10)
+}
+
 /// A descriptor that means this process, whoever gets its id later
 /// (pidfd_open(2)).
 #[cfg(target_os = "linux")]
@@ -34,6 +48,7 @@ pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
 }
 
 /// Has the runtime tell when the descriptor becomes readable.
+#[cfg(target_os = "linux")]
 pub(crate) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an owned descriptor is open, and the same one, until it is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)

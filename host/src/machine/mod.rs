@@ -8,8 +8,10 @@ pub mod backend;
 pub mod known;
 #[cfg(target_os = "linux")]
 pub mod native;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub mod qemu;
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+pub mod supervised;
 mod virtual_machine;
 
 use std::net::Ipv4Addr;

@@ -24,15 +24,15 @@ const RETRY: Duration = Duration::from_millis(1);
 
 /// The console of a machine that runs.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Console {
+pub(crate) struct Console {
     tail: Arc<Mutex<Vec<u8>>>,
     /// The agent says that it listens.
-    pub(super) ready: Arc<Notify>,
+    pub(crate) ready: Arc<Notify>,
 }
 
 impl Console {
     /// Follows what comes out of QEMU's `socket`, which it is about to open.
-    pub(super) fn follow(socket: PathBuf, log: File) -> Self {
+    pub(crate) fn follow(socket: PathBuf, log: File) -> Self {
         let console = Self::default();
         let own = console.clone();
         tokio::spawn(async move {
@@ -44,7 +44,7 @@ impl Console {
     }
 
     /// The last lines, as one line in which nothing can pose as ours.
-    pub(super) fn tail(&self) -> String {
+    pub(crate) fn tail(&self) -> String {
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(&tail);
         let lines: Vec<&str> = text

@@ -5,28 +5,22 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use isolazi_protocol::Request;
-use isolazi_protocol::appliance::{DATA_TEMPLATE, INITRAMFS, VIRTIOFS_HELPER};
-use tokio::process::Child;
+use isolazi_protocol::appliance::{DATA_TEMPLATE, INITRAMFS};
 
-use super::accel::Accelerator;
-use super::command::{Disk, QemuConfig};
 use super::console::Console;
-use super::handed::Handed;
-use super::hypervisor::Hypervisor;
+use super::hypervisor::{Hypervisor, Shares, Started};
+use super::initrd::BootConfig;
 use super::layout::Layout;
-use super::process::{Identity, Process};
-use super::record::{Record, host_boot};
-use super::shares::Shares;
-use super::user::User;
-use super::vsock::{self, Vsock};
+use super::process::Process;
+use super::process::host_boot;
+use super::record::Record;
 use super::wire::Ready;
 use super::{ask_agent, disk, initrd};
-use crate::machine::appliance::{self, Appliance};
-use crate::machine::backend::find_program;
-use crate::machine::{Backend, MachineError};
+use crate::machine::MachineError;
+use crate::machine::appliance::Appliance;
 use crate::paths::Paths;
 
 /// A guest that is translated on a busy machine takes seconds; one that needs
@@ -43,23 +37,24 @@ const MEMORY_MIB: std::ops::RangeInclusive<u64> = 512..=1536;
 /// A machine that is up.
 pub(super) struct Booted {
     processes: Option<Processes>,
+    /// Of the hypervisor.
     pub(super) pid: u32,
-    pub(super) accelerator: Accelerator,
-    pub(super) shares: Rc<tokio::sync::Mutex<Shares>>,
+    pub(super) accelerator: String,
+    pub(super) shares: Rc<tokio::sync::Mutex<Box<dyn Shares>>>,
 }
 
 /// What a machine cannot go on without.
 pub(super) struct Processes {
-    pub(super) qemu: Process,
-    pub(super) vsock: Option<Process>,
+    pub(super) hypervisor: Process,
+    pub(super) helper: Option<Process>,
 }
 
 impl Booted {
-    fn new(processes: Processes, shares: Shares, record: &Record) -> Self {
+    fn new(processes: Processes, shares: Box<dyn Shares>, record: &Record) -> Self {
         Self {
             processes: Some(processes),
-            pid: record.qemu.pid,
-            accelerator: record.accelerator,
+            pid: record.hypervisor.pid,
+            accelerator: record.accelerator.clone(),
             shares: Rc::new(tokio::sync::Mutex::new(shares)),
         }
     }
@@ -79,13 +74,18 @@ impl Booted {
 
 /// Takes over the machine that a supervisor which was killed has left. One that
 /// does not answer any more is ended, so that another can be booted.
-pub(super) async fn adopt(paths: &Paths, layout: &Layout) -> Option<(Booted, Ready)> {
+pub(super) async fn adopt(
+    hypervisor: &dyn Hypervisor,
+    paths: &Paths,
+    layout: &Layout,
+) -> Option<(Booted, Ready)> {
     let record = Record::read(&layout.record())?;
-    match adopt_recorded(paths, layout, &record).await {
+    match adopt_recorded(hypervisor, paths, layout, &record).await {
         Ok(adopted) => Some(adopted),
         Err(reason) => {
             let reason = format!("{:#}", anyhow::Error::from(reason));
             crate::output::failure(&format!("cannot take over the machine: {reason}"));
+            hypervisor.cut_power(layout).await;
             for remains in record.processes() {
                 if let Some(mut remains) = Process::adopt(remains) {
                     remains.kill().await;
@@ -97,116 +97,88 @@ pub(super) async fn adopt(paths: &Paths, layout: &Layout) -> Option<(Booted, Rea
 }
 
 async fn adopt_recorded(
+    hypervisor: &dyn Hypervisor,
     paths: &Paths,
     layout: &Layout,
     record: &Record,
 ) -> Result<(Booted, Ready), MachineError> {
     let gone = |what: &str| MachineError::Failed(format!("its {what} is gone"));
-    let virtiofsd = Appliance::open(&appliance::folder(paths))?.verified(VIRTIOFS_HELPER)?;
+    let shares = hypervisor.shares(paths, layout, record.clone())?;
     let ready = record.ready.clone().ok_or_else(|| gone("supervisor"))?;
-    if !record.qemu.is_alive() {
+    if !record.hypervisor.is_alive() {
         return Err(gone("hypervisor"));
     }
     let answered = tokio::time::timeout(ADOPTION_PATIENCE, answers(&ready)).await;
     if answered != Ok(true) {
         return Err(MachineError::Failed("its agent does not answer".to_owned()));
     }
-    let log = layout.console_log();
-    let log = File::options()
-        .append(true)
-        .create(true)
-        .open(&log)
-        .map_err(MachineError::io("write", &log))?;
-    Console::follow(layout.helper_socket("console"), log);
+    hypervisor.follow_console(layout)?;
     let processes = Processes {
-        qemu: Process::adopt(record.qemu).ok_or_else(|| gone("hypervisor"))?,
-        vsock: record.vsock.and_then(Process::adopt),
+        hypervisor: Process::adopt(record.hypervisor).ok_or_else(|| gone("hypervisor"))?,
+        helper: record.helper.and_then(Process::adopt),
     };
-    let shares = Shares::adopt(virtiofsd, layout.clone(), record.clone());
     Ok((Booted::new(processes, shares, record), ready))
 }
 
 /// Boots the machine and waits for its agent.
-pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Ready), MachineError> {
-    let appliance = Appliance::open(&appliance::folder(paths))?;
-    let qemu =
-        find_program(&Backend::Qemu.program()).ok_or(MachineError::NoHypervisor(Backend::Qemu))?;
-    let virtiofsd = appliance.verified(VIRTIOFS_HELPER)?;
-    let token = prepare_files(&appliance, layout)?;
-    let user = User::of_machine(layout.folder());
-    let random = u32::from_ne_bytes(random()?);
-    let Vsock {
-        device,
-        door,
-        helper,
-    } = Vsock::open(layout, user.as_ref(), random).await?;
-    let (kernel, memory) = (appliance.kernel()?, layout.probe_result());
-    let hypervisor = Hypervisor::choose(qemu, kernel, user.as_ref(), &memory).await;
-    let config = configure(&hypervisor, layout, device)?;
+pub(super) async fn boot(
+    hypervisor: &dyn Hypervisor,
+    paths: &Paths,
+    layout: &Layout,
+) -> Result<(Booted, Ready), MachineError> {
+    let started = hypervisor.start(paths, layout).await?;
+    let booted = await_boot(hypervisor, paths, layout, started).await;
+    if booted.is_err() {
+        hypervisor.cut_power(layout).await;
+    }
+    booted
+}
 
-    let started = Instant::now();
-    let mut child = hypervisor.start(config, &layout.initrd())?;
-    let mut record = record(&child, helper.as_ref(), hypervisor.accelerator)?;
+async fn await_boot(
+    hypervisor: &dyn Hypervisor,
+    paths: &Paths,
+    layout: &Layout,
+    started: Started,
+) -> Result<(Booted, Ready), MachineError> {
+    let mut record = record(&started)?;
     record.write(&layout.record())?;
-    let log = layout.console_log();
-    let log = File::create(&log).map_err(MachineError::io("write", &log))?;
-    let console = Console::follow(layout.helper_socket("console"), log);
+    let Started {
+        mut process,
+        helper,
+        console,
+        ..
+    } = started;
     let mut ready = Ready {
-        door,
-        token,
+        door: started.door,
+        token: started.token,
         boot_ms: 0,
     };
-    wait_for_agent(&mut child, &ready, &console).await?;
-    ready.boot_ms = started.elapsed().as_millis() as u64;
+    wait_for_agent(&mut process, &ready, &console).await?;
+    ready.boot_ms = started.since.elapsed().as_millis() as u64;
     record.ready = Some(ready.clone());
     record.write(&layout.record())?;
     // Its content is in the guest's memory now.
     let _ = std::fs::remove_file(layout.initrd());
-    let shares = Shares::adopt(virtiofsd, layout.clone(), record.clone());
+    let shares = hypervisor.shares(paths, layout, record.clone())?;
     let processes = Processes {
-        qemu: child.into(),
-        vsock: helper,
+        hypervisor: process,
+        helper,
     };
     Ok((Booted::new(processes, shares, &record), ready))
 }
 
-fn configure(
-    hypervisor: &Hypervisor,
-    layout: &Layout,
-    vsock: vsock::Device,
-) -> Result<QemuConfig, MachineError> {
-    Ok(QemuConfig {
-        name: layout.folder().to_owned(),
-        accelerator: hypervisor.accelerator,
-        kernel: hypervisor.kernel()?,
-        initrd: hypervisor.file(&layout.initrd())?,
-        disk: Disk {
-            to_read: Handed::to_read(&layout.disk(), None)?,
-            to_write: Handed::to_write(&layout.disk())?,
-        },
-        vsock,
-        qmp: Handed::listening(&layout.helper_socket("qmp"))?,
-        console: Handed::listening(&layout.helper_socket("console"))?,
-        cpus: hypervisor.cpus,
-        memory_mib: memory_mib(),
-    })
-}
-
-fn record(
-    qemu: &Child,
-    vsock: Option<&Process>,
-    accelerator: Accelerator,
-) -> Result<Record, MachineError> {
+fn record(started: &Started) -> Result<Record, MachineError> {
     let ended = || {
         MachineError::Failed(
-            "QEMU ended as soon as it was started; see the machine's supervisor.log".to_owned(),
+            "the hypervisor ended as soon as it was started; see the machine's supervisor.log"
+                .to_owned(),
         )
     };
     Ok(Record {
         host_boot: host_boot(),
-        qemu: qemu.id().and_then(Identity::of).ok_or_else(ended)?,
-        vsock: vsock.and_then(Process::identity),
-        accelerator,
+        hypervisor: started.process.identity().ok_or_else(ended)?,
+        helper: started.helper.as_ref().and_then(Process::identity),
+        accelerator: started.accelerator.clone(),
         ready: None,
         used_slots: 0,
         shares: Vec::new(),
@@ -214,20 +186,26 @@ fn record(
 }
 
 /// The disk, where there is none yet, and the initramfs; returns the token in it.
-fn prepare_files(appliance: &Appliance, layout: &Layout) -> Result<[u8; 32], MachineError> {
+pub(crate) fn prepare_files(
+    appliance: &Appliance,
+    layout: &Layout,
+    network: Option<&'static str>,
+) -> Result<[u8; 32], MachineError> {
     let disk = layout.disk();
     if !disk.exists() {
         let template = appliance.verified(DATA_TEMPLATE)?;
         disk::ensure(&disk, || File::open(&template)).map_err(MachineError::io("create", &disk))?;
     }
     let token = random()?;
+    let config = BootConfig::new(token, network);
     let archive = appliance.verified(INITRAMFS)?;
     let target = layout.initrd();
-    initrd::write(&target, &archive, &token).map_err(MachineError::io("write", &target))?;
+    initrd::write(&target, &archive, &config).map_err(MachineError::io("write", &target))?;
     Ok(token)
 }
 
-fn random<const COUNT: usize>() -> Result<[u8; COUNT], MachineError> {
+/// Bytes that nobody can guess.
+pub(crate) fn random<const COUNT: usize>() -> Result<[u8; COUNT], MachineError> {
     let mut bytes = [0; COUNT];
     let source = Path::new("/dev/urandom");
     File::open(source)
@@ -238,15 +216,13 @@ fn random<const COUNT: usize>() -> Result<[u8; COUNT], MachineError> {
 
 /// A quarter of the host's memory, within reason. Only what the guest touches
 /// is taken.
-fn memory_mib() -> u64 {
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    (kib.unwrap_or(0) / 1024 / 4).clamp(*MEMORY_MIB.start(), *MEMORY_MIB.end())
+pub(crate) fn memory_mib() -> u64 {
+    let total = crate::sys::memory_bytes().unwrap_or(0) >> 20;
+    (total / 4).clamp(*MEMORY_MIB.start(), *MEMORY_MIB.end())
 }
 
 async fn wait_for_agent(
-    qemu: &mut Child,
+    process: &mut Process,
     ready: &Ready,
     console: &Console,
 ) -> Result<(), MachineError> {
@@ -258,10 +234,7 @@ async fn wait_for_agent(
     };
     let failure = tokio::select! {
         () = answered => return Ok(()),
-        status = qemu.wait() => {
-            let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            format!("QEMU ended while the machine booted ({status})")
-        }
+        how = process.ended() => format!("the hypervisor ended while the machine booted ({how})"),
         () = tokio::time::sleep(BOOT_PATIENCE) => {
             format!("the machine's agent did not answer within {} seconds", BOOT_PATIENCE.as_secs())
         }
