@@ -18,6 +18,7 @@
 mod boot;
 pub mod clock;
 mod config;
+mod dhcp;
 mod disk;
 mod error;
 mod init;

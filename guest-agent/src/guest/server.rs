@@ -47,13 +47,14 @@ pub fn run() -> ExitCode {
 }
 
 async fn serve(config: BootConfig) -> Result<(), GuestError> {
+    let network = config.network;
     let engine = Arc::new(engine(config)?);
     let listener =
         Listener::bind(AGENT_VSOCK_PORT).map_err(GuestError::setup("listen on", "AF_VSOCK"))?;
     eprintln!("{READY_LINE}");
     // Nobody who waits for the guest needs to wait for its network, too.
-    tokio::spawn(async {
-        if let Err(error) = network::bring_up().await {
+    tokio::spawn(async move {
+        if let Err(error) = network::bring_up(network).await {
             eprintln!("isolazi: cannot bring the network up: {error}");
         }
     });

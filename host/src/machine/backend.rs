@@ -102,6 +102,7 @@ impl Backend {
         match self {
             #[cfg(target_os = "linux")]
             Self::Qemu => Ok(Box::new(super::qemu::Qemu)),
+            Self::Vfkit => Ok(Box::new(super::vfkit::Vfkit)),
             _ => Err(self.unavailable()),
         }
     }

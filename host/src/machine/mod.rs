@@ -12,6 +12,7 @@ pub mod native;
 pub mod qemu;
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 pub mod supervised;
+pub mod vfkit;
 mod virtual_machine;
 
 use std::net::Ipv4Addr;

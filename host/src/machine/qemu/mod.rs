@@ -119,6 +119,7 @@ async fn start(paths: &Paths, layout: &Layout) -> Result<Started, MachineError> 
         accelerator: hypervisor.accelerator.name().to_owned(),
         console,
         since,
+        shares: Vec::new(),
     })
 }
 

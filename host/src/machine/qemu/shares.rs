@@ -50,7 +50,7 @@ impl Share {
             folder: self.folder.clone(),
             read_only: self.read_only,
             tag: self.tag.clone(),
-            daemon: self.daemon.identity()?,
+            daemon: Some(self.daemon.identity()?),
         })
     }
 }
@@ -73,7 +73,7 @@ impl Shares {
                 folder: share.folder.clone(),
                 read_only: share.read_only,
                 tag: share.tag.clone(),
-                daemon: Process::adopt(share.daemon)?,
+                daemon: Process::adopt(share.daemon?)?,
             })
         });
         Self {

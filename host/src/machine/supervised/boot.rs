@@ -181,7 +181,7 @@ fn record(started: &Started) -> Result<Record, MachineError> {
         accelerator: started.accelerator.clone(),
         ready: None,
         used_slots: 0,
-        shares: Vec::new(),
+        shares: started.shares.clone(),
     })
 }
 

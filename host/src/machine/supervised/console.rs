@@ -1,7 +1,7 @@
 //! What the guest prints: its start in a file, its end in memory.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ const SHOWN_LINES: usize = 5;
 /// How long QEMU may take to open the socket.
 const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(1);
+/// How often a file is looked at.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The console of a machine that runs.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +40,32 @@ impl Console {
         tokio::spawn(async move {
             if let Some(stream) = connect(&socket).await {
                 own.keep(stream, log).await;
+            }
+        });
+        console
+    }
+
+    /// Follows what the hypervisor writes to `log`, for as long as anybody holds the value.
+    pub(crate) fn follow_file(log: PathBuf) -> Self {
+        let console = Self::default();
+        let (tail, ready) = (
+            Arc::downgrade(&console.tail),
+            Arc::downgrade(&console.ready),
+        );
+        tokio::spawn(async move {
+            let mut read = 0;
+            while let (Some(tail), Some(ready)) = (tail.upgrade(), ready.upgrade()) {
+                let console = Self { tail, ready };
+                match new_bytes(&log, read) {
+                    Ok(bytes) if !bytes.is_empty() => {
+                        read += bytes.len() as u64;
+                        console.remember(&bytes);
+                    }
+                    _ => {
+                        drop(console);
+                        tokio::time::sleep(LOOK).await;
+                    }
+                }
             }
         });
         console
@@ -69,15 +97,28 @@ impl Console {
             room -= logged.len();
             // The console is a convenience; the machine runs without its log.
             let _ = log.write_all(logged);
-            let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            tail.extend_from_slice(bytes);
-            let surplus = tail.len().saturating_sub(TAIL);
-            tail.drain(..surplus);
-            if String::from_utf8_lossy(&tail).contains(READY_LINE) {
-                self.ready.notify_one();
-            }
+            self.remember(bytes);
         }
     }
+
+    fn remember(&self, bytes: &[u8]) {
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.extend_from_slice(bytes);
+        let surplus = tail.len().saturating_sub(TAIL);
+        tail.drain(..surplus);
+        if String::from_utf8_lossy(&tail).contains(READY_LINE) {
+            self.ready.notify_one();
+        }
+    }
+}
+
+/// What the file has behind its first bytes, up to as much as is kept.
+fn new_bytes(log: &Path, from: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(log)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 async fn connect(socket: &Path) -> Option<UnixStream> {
@@ -111,5 +152,18 @@ mod tests {
         console.ready.notified().await;
         assert_eq!(console.tail(), "\\u{1b}[1mhi | isolazi: ready");
         assert!(std::fs::read_to_string(&log).unwrap().ends_with("ready\n"));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_another_writes_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut log = File::create(&path).unwrap();
+        let console = Console::follow_file(path);
+        log.write_all(b"hi\nisolazi: rea").unwrap();
+        tokio::time::sleep(3 * LOOK).await;
+        log.write_all(b"dy\n").unwrap();
+        console.ready.notified().await;
+        assert_eq!(console.tail(), "hi | isolazi: ready");
     }
 }

@@ -11,7 +11,7 @@ use super::console::Console;
 use super::door::Door;
 use super::layout::Layout;
 use super::process::Process;
-use super::record::Record;
+use super::record::{Record, ShareRecord};
 use super::wire::Ready;
 use crate::machine::{MachineError, Outside};
 use crate::paths::Paths;
@@ -72,6 +72,8 @@ pub(crate) struct Started {
     pub(crate) console: Console,
     /// When the hypervisor was started.
     pub(crate) since: Instant,
+    /// Folders that are shared from the start.
+    pub(crate) shares: Vec<ShareRecord>,
 }
 
 /// The folders that a guest shares with the host.

@@ -36,7 +36,8 @@ pub(crate) struct ShareRecord {
     pub(crate) folder: PathBuf,
     pub(crate) read_only: bool,
     pub(crate) tag: String,
-    pub(crate) daemon: Identity,
+    /// Serves it, where it was plugged in.
+    pub(crate) daemon: Option<Identity>,
 }
 
 impl Record {
@@ -58,7 +59,7 @@ impl Record {
 
     /// Everything that runs, the hypervisor last.
     pub(super) fn processes(&self) -> Vec<Identity> {
-        let shares = self.shares.iter().map(|share| share.daemon);
+        let shares = self.shares.iter().filter_map(|share| share.daemon);
         shares.chain(self.helper).chain([self.hypervisor]).collect()
     }
 }
