@@ -6,7 +6,8 @@
 //!     │            ▲ pull
 //!     │            │
 //!     └──────► World: native ─┐
-//!              World: vm ─────┴─► isolazi, the real program, as a child process
+//!              World: vm ─────┼─► isolazi, the real program, as a child process
+//!              World: wsl2 ───┘
 //! ```
 //!
 //! A case is a function of a [`World`]. It is run once in each mode, and says
@@ -16,6 +17,7 @@ pub mod command;
 pub mod fixture;
 pub mod handmade;
 pub mod host;
+pub mod mode;
 pub mod network;
 pub mod ordinary;
 pub mod output;
@@ -28,6 +30,7 @@ pub mod wiretap;
 pub mod world;
 
 pub use command::{Invocation, Running};
+pub use mode::Mode;
 pub use output::Output;
 pub use suite::{Case, Scope, Suite};
-pub use world::{Container, Mode, World};
+pub use world::{Container, World};

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,26 +14,33 @@ use libtest_mimic::{Arguments, Trial};
 use crate::command::Invocation;
 use crate::fixture;
 use crate::host::Traces;
+use crate::mode::Mode;
 use crate::output::Output;
 use crate::registry::Registry;
-use crate::surroundings::{appliance, is_ci, native_lacks, program, tools_lack, vm_lacks};
-use crate::world::{Mode, Shared, World};
+use crate::surroundings::{appliance, built, is_ci, program, tools_lack};
+use crate::world::{Shared, World};
 
 /// In which modes a case makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// The same in both, as almost everything has to be.
+    /// The same in all, as almost everything has to be.
     Both,
     /// About the host's own kernel.
     NativeOnly,
     /// About the virtual machine.
     VmOnly,
-    /// In both, with nothing else going on: it stops machines or counts what is left.
+    /// About machines of vfkit's and Lima's, with nothing else going on.
+    ElsewhereAlone,
+    /// About distributions of WSL.
+    Wsl2Only,
+    /// In all, with nothing else going on: it stops machines or counts what is left.
     Alone,
     /// About the host's own kernel, with nothing else going on.
     NativeAlone,
     /// About the virtual machine, with nothing else going on.
     VmAlone,
+    /// About distributions of WSL, with nothing else going on.
+    Wsl2Alone,
 }
 
 impl Scope {
@@ -41,11 +49,20 @@ impl Scope {
             Self::Both | Self::Alone => true,
             Self::NativeOnly | Self::NativeAlone => mode == Mode::Native,
             Self::VmOnly | Self::VmAlone => mode == Mode::Vm,
+            Self::ElsewhereAlone => mode.is_elsewhere(),
+            Self::Wsl2Only | Self::Wsl2Alone => mode == Mode::Wsl2,
         }
     }
 
     fn is_alone(self) -> bool {
-        matches!(self, Self::Alone | Self::NativeAlone | Self::VmAlone)
+        matches!(
+            self,
+            Self::Alone
+                | Self::NativeAlone
+                | Self::VmAlone
+                | Self::Wsl2Alone
+                | Self::ElsewhereAlone
+        )
     }
 }
 
@@ -67,7 +84,7 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// A suite of `cases`, to be run in both modes.
+    /// A suite of `cases`, to be run in all modes.
     pub fn new(cases: Vec<Case>) -> Self {
         Self { cases }
     }
@@ -88,8 +105,7 @@ impl Suite {
     }
 
     fn listing(&self) -> Vec<Trial> {
-        let modes = [Mode::Native, Mode::Vm];
-        let all = modes.into_iter().flat_map(|mode| {
+        let all = Mode::ALL.into_iter().flat_map(|mode| {
             let cases = self.cases.iter().filter(move |case| case.scope.has(mode));
             cases.map(move |case| Trial::test(title(mode, case), || Ok(())))
         });
@@ -100,13 +116,13 @@ impl Suite {
         sweep();
         let wanted = |mode| {
             let mut cases = self.cases.iter().filter(|case| case.scope.has(mode));
-            cases.any(|case| is_selected(arguments, &title(mode, case)))
+            cases.any(|case| takes_part(arguments, mode, case))
         };
-        let stage = Stage::set(wanted(Mode::Native), wanted(Mode::Vm))?;
-        let together = libtest_mimic::run(arguments, self.trials(&stage, false));
+        let stage = Stage::set(Mode::ALL.into_iter().filter(|mode| wanted(*mode)))?;
+        let together = libtest_mimic::run(arguments, self.trials(arguments, &stage, false));
         let mut one_by_one = arguments.clone();
         one_by_one.test_threads = Some(1);
-        let alone = libtest_mimic::run(&one_by_one, self.trials(&stage, true));
+        let alone = libtest_mimic::run(&one_by_one, self.trials(arguments, &stage, true));
         let failed = together.has_failed() || alone.has_failed();
         // After failures there may be things left that the failed cases did not get to remove.
         let cleared = stage.clear(!failed);
@@ -118,18 +134,17 @@ impl Suite {
         })
     }
 
-    fn trials(&self, stage: &Stage, alone: bool) -> Vec<Trial> {
+    fn trials(&self, arguments: &Arguments, stage: &Stage, alone: bool) -> Vec<Trial> {
         let cases = self
             .cases
             .iter()
             .filter(|case| case.scope.is_alone() == alone);
         let mut trials = Vec::new();
         for case in cases {
-            for (mode, world) in [(Mode::Native, &stage.native), (Mode::Vm, &stage.vm)] {
-                if case.scope.has(mode) {
-                    trials.push(trial(*case, mode, world.clone()));
-                }
-            }
+            let modes = Mode::ALL.into_iter();
+            let modes =
+                modes.filter(|mode| case.scope.has(*mode) && takes_part(arguments, *mode, case));
+            trials.extend(modes.map(|mode| trial(*case, mode, stage.world_of(mode))));
         }
         trials
     }
@@ -141,11 +156,24 @@ fn title(mode: Mode, case: &Case) -> String {
 
 fn trial(case: Case, mode: Mode, world: Option<Arc<World>>) -> Trial {
     let ignored = world.is_none();
-    let run = move || match &world {
-        Some(world) => (case.run)(world).map_err(|error| format!("{error:#}").into()),
-        None => Err(format!("there is no {mode} mode here").into()),
+    let run = move || match (&world, mode.leaves_out(case.name)) {
+        (Some(_), Some(reason)) => {
+            eprintln!("skipped: {}: {reason}", title(mode, &case));
+            Ok(())
+        }
+        (Some(world), None) => (case.run)(world).map_err(|error| format!("{error:#}").into()),
+        (None, _) => Err(format!("there is no {mode} mode here").into()),
     };
     Trial::test(title(mode, &case), run).with_ignored_flag(ignored)
+}
+
+/// Whether a case is to be run. In a mode of which a sample suffices, that is what is in
+/// the sample, and everything for whoever asks for the mode by its name.
+fn takes_part(arguments: &Arguments, mode: Mode, case: &Case) -> bool {
+    let named = format!("{mode}::");
+    let asks_for_mode = |filter: &String| filter.starts_with(&named);
+    let suffices = !mode.samples(case) && !arguments.filter.as_ref().is_some_and(asks_for_mode);
+    !suffices && is_selected(arguments, &title(mode, case))
 }
 
 /// As libtest-mimic decides it.
@@ -159,25 +187,27 @@ fn is_selected(arguments: &Arguments, name: &str) -> bool {
 
 /// Everything that the cases stand on.
 struct Stage {
-    native: Option<Arc<World>>,
-    vm: Option<Arc<World>>,
+    worlds: Vec<Arc<World>>,
     folder: PathBuf,
     registry: Option<Registry>,
 }
 
 impl Stage {
-    fn set(native: bool, vm: bool) -> Result<Self> {
-        let native = native && offered(Mode::Native, native_lacks())?;
-        let vm = vm && offered(Mode::Vm, vm_lacks())?;
+    fn set(wanted: impl Iterator<Item = Mode>) -> Result<Self> {
+        let mut modes = Vec::new();
+        for mode in wanted {
+            if offered(mode)? {
+                modes.push(mode);
+            }
+        }
         let folder = env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
         let mut stage = Self {
-            native: None,
-            vm: None,
+            worlds: Vec::new(),
             folder,
             registry: None,
         };
-        if (native || vm)
-            && let Err(error) = stage.build(native, vm)
+        if !modes.is_empty()
+            && let Err(error) = stage.build(&modes)
         {
             drop(stage.clear(false));
             return Err(error);
@@ -185,7 +215,7 @@ impl Stage {
         Ok(stage)
     }
 
-    fn build(&mut self, native: bool, vm: bool) -> Result<()> {
+    fn build(&mut self, modes: &[Mode]) -> Result<()> {
         let storage = fixture::storage()?;
         fs::create_dir_all(&self.folder)?;
         let registry = Registry::start(&storage, &self.folder)?;
@@ -193,15 +223,23 @@ impl Stage {
             program: program()?,
             registry: registry.address(),
             appliance: appliance()?,
+            stand_ins: self.folder.join("stand-ins"),
         };
         self.registry = Some(registry);
-        if native {
-            self.native = Some(self.world(Mode::Native, &shared)?);
-        }
-        if vm {
-            self.vm = Some(self.world(Mode::Vm, &shared)?);
+        fs::create_dir_all(&shared.stand_ins)?;
+        for mode in modes {
+            if let Some((name, place)) = mode.stand_in() {
+                symlink(built(name)?, shared.stand_ins.join(place))?;
+            }
+            let world = self.world(*mode, &shared)?;
+            self.worlds.push(world);
         }
         Ok(())
+    }
+
+    fn world_of(&self, mode: Mode) -> Option<Arc<World>> {
+        let found = self.worlds.iter().find(|world| world.mode() == mode);
+        found.cloned()
     }
 
     /// A world that has pulled what most cases run; in a VM this boots it.
@@ -221,7 +259,7 @@ impl Stage {
 
     /// Takes everything down, as far as that goes, and tells what stayed when `strict`.
     fn clear(self, strict: bool) -> Result<()> {
-        if let Some(world) = &self.vm {
+        for world in self.worlds.iter().filter(|world| world.is_vm()) {
             let stopped = world
                 .bare(["vm", "stop"])
                 .output()
@@ -231,6 +269,7 @@ impl Stage {
             }
         }
         drop(self.registry);
+        drop(self.worlds);
         let left = match strict {
             true => Traces::in_the_end(&self.folder).ensure_none(),
             false => Ok(()),
@@ -278,8 +317,8 @@ fn remove_stale(folder: &Path) {
 
 /// Whether a mode is to be run. Where something is missing that is a skip with
 /// its reason, and in CI, which has to have everything, an error.
-fn offered(mode: Mode, lacks: Option<String>) -> Result<bool> {
-    let Some(reason) = lacks.or_else(tools_lack) else {
+fn offered(mode: Mode) -> Result<bool> {
+    let Some(reason) = mode.lacks().or_else(tools_lack) else {
         return Ok(true);
     };
     ensure!(!is_ci(), "{mode} mode cannot be tested: {reason}");

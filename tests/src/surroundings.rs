@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::fixture;
+use crate::mode::Mode;
 
 /// Whether this is continuous integration, where nothing may be missing.
 pub fn is_ci() -> bool {
@@ -47,6 +48,24 @@ pub fn vm_lacks() -> Option<String> {
     })
 }
 
+/// Why a mode's stand-in cannot be used.
+pub fn stand_in_lacks(mode: Mode) -> Option<String> {
+    let (name, _) = mode.stand_in()?;
+    match built(name) {
+        Ok(path) if path.is_file() => {}
+        _ => return Some(format!("{name} is not built")),
+    }
+    let appliance = appliance().ok()?;
+    (!appliance.is_dir()).then(|| format!("no appliance in {}", appliance.display()))
+}
+
+/// What cargo has put beside this program.
+pub fn built(name: &str) -> Result<PathBuf> {
+    let own = env::current_exe()?;
+    let profile = own.parent().and_then(Path::parent);
+    Ok(profile.context("no target folder")?.join(name))
+}
+
 /// The appliance that machines boot: `ISOLAZI_APPLIANCE`, or the user's own.
 pub fn appliance() -> Result<PathBuf> {
     if let Some(named) = env::var_os("ISOLAZI_APPLIANCE") {
@@ -60,11 +79,7 @@ pub fn appliance() -> Result<PathBuf> {
 pub fn program() -> Result<PathBuf> {
     let program = match env::var_os("ISOLAZI_BIN") {
         Some(named) => PathBuf::from(named),
-        None => {
-            let own = env::current_exe()?;
-            let profile = own.parent().and_then(Path::parent);
-            profile.context("no target folder")?.join("isolazi")
-        }
+        None => built("isolazi")?,
     };
     let program = std::path::absolute(program)?;
     ensure!(

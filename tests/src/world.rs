@@ -1,7 +1,6 @@
 //! One mode of isolazi under test: where its data lies and how it is called.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,24 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::command::{Invocation, eventually};
-
-/// Where containers run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// On this machine's kernel.
-    Native,
-    /// In a virtual machine.
-    Vm,
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Native => "native",
-            Self::Vm => "vm",
-        })
-    }
-}
+use crate::mode::Mode;
 
 /// What the worlds of one test run share.
 #[derive(Debug, Clone)]
@@ -38,6 +20,8 @@ pub struct Shared {
     pub registry: String,
     /// The appliance that machines boot.
     pub appliance: PathBuf,
+    /// Programs that take the places of others.
+    pub stand_ins: PathBuf,
 }
 
 /// isolazi in one mode, with a data root of its own.
@@ -72,7 +56,7 @@ impl World {
 
     /// Whether containers run in a virtual machine.
     pub fn is_vm(&self) -> bool {
-        self.mode == Mode::Vm
+        self.mode != Mode::Native
     }
 
     /// What the worlds share.
@@ -102,18 +86,21 @@ impl World {
     /// `isolazi ARGS` with the data root, and without choosing a mode.
     pub fn bare<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Invocation {
         let timeout = self.patience(30);
-        Invocation::new(&self.shared.program, timeout)
+        let command = Invocation::new(&self.shared.program, timeout)
             .env("ISOLAZI_HOME", self.root())
             .env("ISOLAZI_APPLIANCE", &self.shared.appliance)
-            .env_remove("ISOLAZI_VM")
-            .args(args)
+            .env_remove("ISOLAZI_VM");
+        let variables = self.mode.variables(&self.folder, &self.shared.stand_ins);
+        let set = |command: Invocation, (key, value): (&str, OsString)| command.env(key, value);
+        variables.into_iter().fold(command, set).args(args)
     }
 
     /// `seconds` natively, and as much more as an emulated processor needs.
     pub fn patience(&self, seconds: u64) -> Duration {
         Duration::from_secs(match self.mode {
             Mode::Native => seconds,
-            Mode::Vm => seconds * 4,
+            Mode::Wsl2 => seconds * 2,
+            Mode::Vm | Mode::Vfkit => seconds * 4,
         })
     }
 
@@ -169,6 +156,15 @@ impl World {
             .output()?
             .success()?;
         Ok(container)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Those under QEMU are stopped by who has started them, and noticed if not.
+        if self.mode == Mode::Wsl2 && self.root().join("machine").is_dir() {
+            drop(self.bare(["vm", "stop"]).output());
+        }
     }
 }
 

@@ -60,6 +60,7 @@ impl Bench {
                 program: program()?,
                 registry: String::new(),
                 appliance: appliance()?,
+                stand_ins: std::path::PathBuf::new(),
             },
         })
     }

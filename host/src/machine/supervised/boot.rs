@@ -153,7 +153,14 @@ async fn await_boot(
         token: started.token,
         boot_ms: 0,
     };
-    wait_for_agent(&mut process, &ready, &console).await?;
+    let waited = wait_for_agent(&mut process, &ready, &console).await;
+    waited.map_err(|failure| {
+        let log = layout.supervisor_log();
+        MachineError::Failed(format!(
+            "{failure}; the hypervisor's own: {}",
+            log.display()
+        ))
+    })?;
     ready.boot_ms = started.since.elapsed().as_millis() as u64;
     record.ready = Some(ready.clone());
     record.write(&layout.record())?;
@@ -225,7 +232,7 @@ async fn wait_for_agent(
     process: &mut Process,
     ready: &Ready,
     console: &Console,
-) -> Result<(), MachineError> {
+) -> Result<(), String> {
     let answered = async {
         let _ = tokio::time::timeout(UNHEARD, console.ready.notified()).await;
         while !answers(ready).await {
@@ -239,10 +246,10 @@ async fn wait_for_agent(
             format!("the machine's agent did not answer within {} seconds", BOOT_PATIENCE.as_secs())
         }
     };
-    Err(MachineError::Failed(format!(
+    Err(format!(
         "{failure}; the console's last words: {}",
         console.tail()
-    )))
+    ))
 }
 
 async fn answers(ready: &Ready) -> bool {

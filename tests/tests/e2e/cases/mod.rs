@@ -4,6 +4,7 @@ mod bulk;
 mod changes;
 mod config;
 mod conflicts;
+mod elsewhere;
 mod errors;
 mod escapes;
 mod events;
@@ -89,6 +90,7 @@ pub(crate) fn all() -> Vec<Case> {
         rootless_ports::all(),
         userns::all(),
         machine::all(),
+        elsewhere::all(),
         mission::all(),
         life::all(),
         places::all(),
