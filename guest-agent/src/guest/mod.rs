@@ -25,6 +25,7 @@ mod init;
 mod listener;
 mod network;
 mod server;
+pub mod service;
 pub mod shares;
 pub mod shutdown;
 

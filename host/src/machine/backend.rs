@@ -103,6 +103,7 @@ impl Backend {
             #[cfg(target_os = "linux")]
             Self::Qemu => Ok(Box::new(super::qemu::Qemu)),
             Self::Vfkit => Ok(Box::new(super::vfkit::Vfkit)),
+            Self::Lima => Ok(Box::new(super::lima::Lima)),
             _ => Err(self.unavailable()),
         }
     }

@@ -6,6 +6,7 @@
 pub mod appliance;
 pub mod backend;
 pub mod known;
+pub mod lima;
 #[cfg(target_os = "linux")]
 pub mod native;
 #[cfg(target_os = "linux")]

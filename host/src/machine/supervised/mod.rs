@@ -50,7 +50,9 @@ pub(crate) use folders::{Folders, shared_folders};
 pub(crate) use hypervisor::{Hypervisor, Shares, Started};
 pub use layout::Layout;
 pub(crate) use layout::keep_private;
-pub(crate) use process::{Process, host_boot};
+#[cfg(target_os = "linux")]
+pub(crate) use process::host_boot;
+pub(crate) use process::{Identity, Process};
 pub(crate) use record::{Record, ShareRecord};
 pub use supervisor::run_if_supervisor;
 pub use wire::Ready;
@@ -322,7 +324,7 @@ impl Machine for Supervised {
 }
 
 /// Puts one question to the agent of a guest that is ready.
-async fn ask_agent(ready: &Ready, request: &Request) -> Result<Reply, EngineError> {
+pub(crate) async fn ask_agent(ready: &Ready, request: &Request) -> Result<Reply, EngineError> {
     let dialed = dial_guest(ready).await?;
     let conversation = Conversation::open(dialed, request).await?;
     Ok(conversation.reply().await?)
