@@ -9,6 +9,7 @@
 mod accel;
 mod command;
 mod confine;
+mod console;
 mod handed;
 mod helper;
 mod hypervisor;
@@ -27,7 +28,7 @@ use isolazi_protocol::appliance::VIRTIOFS_HELPER;
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::backend::find_program;
 use crate::machine::supervised::{
-    self, Console, Hypervisor, Layout, Record, Started, memory_mib, prepare_files, random,
+    self, Hypervisor, Layout, Record, Started, memory_mib, prepare_files, random,
 };
 use crate::machine::{Backend, MachineError, Outside};
 use crate::paths::Paths;
@@ -72,7 +73,7 @@ impl Hypervisor for Qemu {
             .create(true)
             .open(&log)
             .map_err(MachineError::io("write", &log))?;
-        Console::follow(layout.helper_socket("console"), log);
+        console::follow(layout.helper_socket("console"), log);
         Ok(())
     }
 
@@ -110,7 +111,7 @@ async fn start(paths: &Paths, layout: &Layout) -> Result<Started, MachineError> 
     let child = hypervisor.start(config, &layout.initrd())?;
     let log = layout.console_log();
     let log = File::create(&log).map_err(MachineError::io("write", &log))?;
-    let console = Console::follow(layout.helper_socket("console"), log);
+    let console = console::follow(layout.helper_socket("console"), log);
     Ok(Started {
         process: child.into(),
         helper,

@@ -1,6 +1,6 @@
 //! The way to the agent in the guest.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use isolazi_protocol::AGENT_VSOCK_PORT;
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,10 @@ async fn dial_kernel(cid: u32) -> Result<Box<dyn ByteStream>, MachineError> {
     let address = tokio_vsock::VsockAddr::new(cid, AGENT_VSOCK_PORT);
     let stream = tokio_vsock::VsockStream::connect(address).await;
     let name = format!("vsock {cid}:{AGENT_VSOCK_PORT}");
-    let stream = stream.map_err(MachineError::io("reach the agent at", Path::new(&name)))?;
+    let stream = stream.map_err(MachineError::io(
+        "reach the agent at",
+        std::path::Path::new(&name),
+    ))?;
     Ok(Box::new(stream))
 }
 

@@ -63,6 +63,7 @@ impl Process {
         }
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn is_alive(&mut self) -> bool {
         match self {
             Self::Own(child) => matches!(child.try_wait(), Ok(None)),
