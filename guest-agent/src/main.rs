@@ -9,6 +9,12 @@ fn main() -> ExitCode {
         return status;
     }
     let role = std::env::args_os().nth(1);
+    if role
+        .as_ref()
+        .is_some_and(|role| role == guest::service::ROLE)
+    {
+        return guest::service::run(std::env::args_os().skip(2));
+    }
     if role.is_some_and(|role| role == guest::SERVER_ROLE) {
         return guest::run_server();
     }

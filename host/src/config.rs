@@ -9,6 +9,8 @@
 //! memory = "4g"                            # a quarter of the host's, 1.5 GiB at most, by default
 //! disk = "100g"                            # 64g by default; the file takes what is used
 //! idle-stop = "30m"                        # how long it runs while nobody uses it; "never" by default
+//! shared-folders = ["~", "/Volumes/data"]  # what -v finds there with vfkit and lima; the home folder by default
+//! rosetta = true                           # vfkit on Apple silicon: run amd64 programs, too
 //!
 //! [layers]
 //! largest = "200g"                         # uncompressed; 64g by default
@@ -139,6 +141,11 @@ pub struct MachineConfig {
     /// uses it; for ever where absent.
     #[serde(deserialize_with = "duration_or_never")]
     pub idle_stop: Option<Duration>,
+    /// Folders of the host that it sees, where that is settled when it starts; the
+    /// user's own where absent. `~` is the user's own.
+    pub shared_folders: Option<Vec<PathBuf>>,
+    /// Programs for amd64 run on Apple silicon.
+    pub rosetta: bool,
 }
 
 impl MachineConfig {

@@ -101,8 +101,9 @@ fn run_as_helper() -> Option<ExitCode> {
     {
         return Some(status);
     }
-    #[cfg(unix)]
-    return machine::qemu::run_if_supervisor();
-    #[cfg(not(unix))]
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    if let Some(status) = machine::supervised::run_if_supervisor() {
+        return Some(status);
+    }
     None
 }

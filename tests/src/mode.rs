@@ -3,6 +3,7 @@
 //! ```text
 //!  native   this machine's kernel
 //!  vm       QEMU, the real one
+//!  vfkit    a stand-in for vfkit: the same guest, under QEMU
 //!  wsl2     a stand-in for wsl.exe: the same agent, in namespaces
 //! ```
 
@@ -11,6 +12,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
+use crate::suite::{Case, Scope};
 use crate::surroundings::{native_lacks, stand_in_lacks, vm_lacks};
 
 /// Where containers run.
@@ -20,6 +22,8 @@ pub enum Mode {
     Native,
     /// In a virtual machine, under QEMU.
     Vm,
+    /// In a virtual machine, by a stand-in for vfkit.
+    Vfkit,
     /// In a distribution of WSL, by a stand-in for `wsl.exe`.
     Wsl2,
 }
@@ -28,14 +32,46 @@ pub enum Mode {
 /// that are about what only QEMU's machine has.
 const NOT_IN_WSL2: &[(&str, &str)] = &[];
 
+/// Cases for all modes that are also run by default where a machine is the same guest as
+/// QEMU's, reached and equipped in another way: each of those ways once. The rest says
+/// little more there, and takes minutes of translated instructions; `vfkit::` as a filter
+/// runs it all.
+const SAMPLE: &[&str] = &[
+    "echo",
+    "exit_codes_are_the_commands_own",
+    "exec_runs_beside_the_first_process",
+    "exec_streams_both_ways",
+    "a_folder_is_read_and_written",
+    "a_read_only_folder_refuses_writing",
+    "a_file_can_be_a_volume",
+    "files_made_there_are_the_users",
+    "a_port_is_reached_through_the_host",
+    "datagrams_are_published_too",
+    "stop_sends_the_images_signal",
+    "the_host_is_reached_by_name",
+    "a_container_has_an_address_and_a_way_out",
+    "binary_data_passes_whole_both_ways",
+];
+
 impl Mode {
+    /// Whether a case is run in this mode unless its name is asked for.
+    pub fn samples(self, case: &Case) -> bool {
+        !self.is_elsewhere() || case.scope == Scope::ElsewhereAlone || SAMPLE.contains(&case.name)
+    }
+
+    /// Whether it is macOS that such machines are used on.
+    pub fn is_elsewhere(self) -> bool {
+        self == Self::Vfkit
+    }
+
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::Native, Self::Vm, Self::Wsl2];
+    pub const ALL: [Self; 4] = [Self::Native, Self::Vm, Self::Vfkit, Self::Wsl2];
 
     /// The stand-in that it needs: the program's name here, and the one it takes.
     pub fn stand_in(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Native | Self::Vm => None,
+            Self::Vfkit => Some(("stand-in-vfkit", "vfkit")),
             Self::Wsl2 => Some(("stand-in-wsl", "wsl.exe")),
         }
     }
@@ -52,6 +88,12 @@ impl Mode {
         };
         match self {
             Self::Native | Self::Vm => Vec::new(),
+            Self::Vfkit => vec![
+                ("ISOLAZI_BACKEND", "vfkit".into()),
+                // The user's own folder is what is shared by default.
+                ("HOME", env::temp_dir().into()),
+                ("PATH", first_on_path()),
+            ],
             Self::Wsl2 => vec![
                 ("ISOLAZI_BACKEND", "wsl2".into()),
                 ("ISOLAZI_STAND_IN_WSL", folder.join("wsl").into()),
@@ -65,6 +107,7 @@ impl Mode {
         match self {
             Self::Native => native_lacks(),
             Self::Vm => vm_lacks(),
+            Self::Vfkit => vm_lacks().or_else(|| stand_in_lacks(self)),
             Self::Wsl2 => native_lacks().or_else(|| stand_in_lacks(self)),
         }
     }
@@ -72,7 +115,7 @@ impl Mode {
     /// Why a case that fits all places does not fit this one.
     pub fn leaves_out(self, case: &str) -> Option<&'static str> {
         let table = match self {
-            Self::Native | Self::Vm => return None,
+            Self::Native | Self::Vm | Self::Vfkit => return None,
             Self::Wsl2 => NOT_IN_WSL2,
         };
         let found = table.iter().find(|(name, _)| *name == case);
@@ -85,6 +128,7 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Self::Native => "native",
             Self::Vm => "vm",
+            Self::Vfkit => "vfkit",
             Self::Wsl2 => "wsl2",
         })
     }

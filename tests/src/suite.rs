@@ -29,6 +29,8 @@ pub enum Scope {
     NativeOnly,
     /// About the virtual machine.
     VmOnly,
+    /// About machines of vfkit's and Lima's, with nothing else going on.
+    ElsewhereAlone,
     /// About distributions of WSL.
     Wsl2Only,
     /// In all, with nothing else going on: it stops machines or counts what is left.
@@ -47,6 +49,7 @@ impl Scope {
             Self::Both | Self::Alone => true,
             Self::NativeOnly | Self::NativeAlone => mode == Mode::Native,
             Self::VmOnly | Self::VmAlone => mode == Mode::Vm,
+            Self::ElsewhereAlone => mode.is_elsewhere(),
             Self::Wsl2Only | Self::Wsl2Alone => mode == Mode::Wsl2,
         }
     }
@@ -54,7 +57,11 @@ impl Scope {
     fn is_alone(self) -> bool {
         matches!(
             self,
-            Self::Alone | Self::NativeAlone | Self::VmAlone | Self::Wsl2Alone
+            Self::Alone
+                | Self::NativeAlone
+                | Self::VmAlone
+                | Self::Wsl2Alone
+                | Self::ElsewhereAlone
         )
     }
 }
@@ -109,13 +116,13 @@ impl Suite {
         sweep();
         let wanted = |mode| {
             let mut cases = self.cases.iter().filter(|case| case.scope.has(mode));
-            cases.any(|case| is_selected(arguments, &title(mode, case)))
+            cases.any(|case| takes_part(arguments, mode, case))
         };
         let stage = Stage::set(Mode::ALL.into_iter().filter(|mode| wanted(*mode)))?;
-        let together = libtest_mimic::run(arguments, self.trials(&stage, false));
+        let together = libtest_mimic::run(arguments, self.trials(arguments, &stage, false));
         let mut one_by_one = arguments.clone();
         one_by_one.test_threads = Some(1);
-        let alone = libtest_mimic::run(&one_by_one, self.trials(&stage, true));
+        let alone = libtest_mimic::run(&one_by_one, self.trials(arguments, &stage, true));
         let failed = together.has_failed() || alone.has_failed();
         // After failures there may be things left that the failed cases did not get to remove.
         let cleared = stage.clear(!failed);
@@ -127,14 +134,16 @@ impl Suite {
         })
     }
 
-    fn trials(&self, stage: &Stage, alone: bool) -> Vec<Trial> {
+    fn trials(&self, arguments: &Arguments, stage: &Stage, alone: bool) -> Vec<Trial> {
         let cases = self
             .cases
             .iter()
             .filter(|case| case.scope.is_alone() == alone);
         let mut trials = Vec::new();
         for case in cases {
-            let modes = Mode::ALL.into_iter().filter(|mode| case.scope.has(*mode));
+            let modes = Mode::ALL.into_iter();
+            let modes =
+                modes.filter(|mode| case.scope.has(*mode) && takes_part(arguments, *mode, case));
             trials.extend(modes.map(|mode| trial(*case, mode, stage.world_of(mode))));
         }
         trials
@@ -156,6 +165,15 @@ fn trial(case: Case, mode: Mode, world: Option<Arc<World>>) -> Trial {
         (None, _) => Err(format!("there is no {mode} mode here").into()),
     };
     Trial::test(title(mode, &case), run).with_ignored_flag(ignored)
+}
+
+/// Whether a case is to be run. In a mode of which a sample suffices, that is what is in
+/// the sample, and everything for whoever asks for the mode by its name.
+fn takes_part(arguments: &Arguments, mode: Mode, case: &Case) -> bool {
+    let named = format!("{mode}::");
+    let asks_for_mode = |filter: &String| filter.starts_with(&named);
+    let suffices = !mode.samples(case) && !arguments.filter.as_ref().is_some_and(asks_for_mode);
+    !suffices && is_selected(arguments, &title(mode, case))
 }
 
 /// As libtest-mimic decides it.

@@ -112,7 +112,7 @@ impl World {
         Duration::from_secs(match self.mode {
             Mode::Native => seconds,
             Mode::Wsl2 => seconds * 2,
-            Mode::Vm => seconds * 4,
+            Mode::Vm | Mode::Vfkit => seconds * 4,
         })
     }
 

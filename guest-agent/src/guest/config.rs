@@ -26,6 +26,20 @@ pub(super) struct BootConfig {
     /// UTS host name of the guest.
     #[serde(default = "default_hostname")]
     pub(super) hostname: String,
+    /// How the guest gets its address.
+    #[serde(default)]
+    pub(super) network: Network,
+}
+
+/// What network the hypervisor gives the guest.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Network {
+    /// QEMU's user network, whose addresses are known.
+    #[default]
+    User,
+    /// One with a server that lends addresses.
+    Dhcp,
 }
 
 fn default_hostname() -> String {
@@ -77,6 +91,7 @@ mod tests {
         let config = BootConfig {
             token: Token([9; 32]),
             hostname: default_hostname(),
+            network: Network::Dhcp,
         };
         let wire = config.to_json().unwrap();
         assert_eq!(BootConfig::from_reader(wire.as_slice()).unwrap(), config);

@@ -18,12 +18,14 @@
 pub(crate) mod boot;
 pub mod clock;
 mod config;
+mod dhcp;
 mod disk;
 pub(crate) mod error;
 mod init;
 mod listener;
 mod network;
 mod server;
+pub mod service;
 pub mod shares;
 pub mod shutdown;
 

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use isolazi_protocol::AGENT_VSOCK_PORT;
+use isolazi_protocol::{AGENT_VSOCK_PORT, Token};
 use nix::sys::signal::SigSet;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::config::BootConfig;
 use super::error::{GuestError, one_line};
@@ -47,18 +48,30 @@ pub fn run() -> ExitCode {
 }
 
 async fn serve(config: BootConfig) -> Result<(), GuestError> {
-    let engine = Arc::new(engine(config)?);
+    let network = config.network;
+    let engine = engine(config.token, Box::new(shutdown::request_soon))?;
     let listener =
         Listener::bind(AGENT_VSOCK_PORT).map_err(GuestError::setup("listen on", "AF_VSOCK"))?;
     eprintln!("{READY_LINE}");
     // Nobody who waits for the guest needs to wait for its network, too.
-    tokio::spawn(async {
-        if let Err(error) = network::bring_up().await {
+    tokio::spawn(async move {
+        if let Err(error) = network::bring_up(network).await {
             eprintln!("isolazi: cannot bring the network up: {error}");
         }
     });
+    serve_all(engine, || listener.accept()).await
+}
+
+/// Serves everybody who comes, for ever.
+pub(super) async fn serve_all<S>(
+    engine: Arc<Engine>,
+    accept: impl AsyncFn() -> io::Result<S>,
+) -> Result<(), GuestError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     loop {
-        match listener.accept().await {
+        match accept().await {
             Ok(stream) => {
                 let conversation = server::serve(stream, Arc::clone(&engine));
                 tokio::spawn(async {
@@ -76,21 +89,27 @@ async fn serve(config: BootConfig) -> Result<(), GuestError> {
     }
 }
 
-fn engine(config: BootConfig) -> Result<Engine, GuestError> {
+/// The engine of a guest, which its host may have to show the token to.
+pub(super) fn engine(
+    token: Token,
+    power_off: Box<dyn Fn() + Send + Sync>,
+) -> Result<Arc<Engine>, GuestError> {
     let guest = server::Guest {
-        token: Some(config.token),
+        token: Some(token),
         descriptors: raise_descriptors(Some(DESCRIPTORS)),
         adopt_clock: |nanos| {
             if let Err(errno) = clock::adopt(nanos) {
                 eprintln!("isolazi: cannot set the clock: {errno}");
             }
         },
-        power_off: Box::new(shutdown::request_soon),
+        power_off,
         restart: Box::new(shutdown::end_process_soon),
     };
-    Engine::open(EngineConfig {
+    let config = EngineConfig {
         root: DATA_ROOT.into(),
         guest: Some(guest),
-    })
-    .map_err(GuestError::Engine)
+    };
+    Engine::open(config)
+        .map(Arc::new)
+        .map_err(GuestError::Engine)
 }

@@ -90,14 +90,33 @@ impl Backend {
     /// The machine of a data root. Starts nothing.
     pub fn open(self, paths: &Paths) -> Result<Arc<dyn VirtualMachine>, MachineError> {
         match self {
-            #[cfg(unix)]
-            Self::Qemu => Ok(Arc::new(super::qemu::Qemu::new(paths)?)),
+            #[cfg(any(target_os = "linux", target_os = "macos"))]
+            Self::Qemu | Self::Vfkit | Self::Lima => {
+                Ok(Arc::new(super::supervised::Supervised::new(self, paths)?))
+            }
             Self::Wsl2 => Ok(Arc::new(super::wsl2::Wsl2::new(paths))),
-            _ => Err(MachineError::Failed(format!(
-                "the backend '{self}' is not available on {}",
-                std::env::consts::OS
-            ))),
+            #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+            _ => Err(self.unavailable()),
         }
+    }
+
+    /// What is particular about it, where a supervisor of ours looks after its guests.
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    pub(crate) fn hypervisor(self) -> Result<Box<dyn super::supervised::Hypervisor>, MachineError> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Qemu => Ok(Box::new(super::qemu::Qemu)),
+            Self::Vfkit => Ok(Box::new(super::vfkit::Vfkit)),
+            Self::Lima => Ok(Box::new(super::lima::Lima)),
+            _ => Err(self.unavailable()),
+        }
+    }
+
+    fn unavailable(self) -> MachineError {
+        MachineError::Failed(format!(
+            "the backend '{self}' is not available on {}",
+            std::env::consts::OS
+        ))
     }
 }
 

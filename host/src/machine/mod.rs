@@ -6,11 +6,15 @@
 pub mod appliance;
 pub mod backend;
 pub mod known;
+pub mod lima;
 #[cfg(target_os = "linux")]
 pub mod native;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub mod qemu;
 pub mod size;
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+pub mod supervised;
+pub mod vfkit;
 mod virtual_machine;
 pub mod wsl2;
 

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::cli::SizeArgs;
 use crate::commands::Context;
 use crate::config::Config;
-use crate::machine::{MachineSize, VirtualMachine, size};
+use crate::machine::{Backend, MachineSize, VirtualMachine, size};
 use crate::output::{self, binary_size};
 
 /// Takes effect when the machine starts next.
@@ -50,6 +50,11 @@ pub(super) fn set(context: &Context, args: &SizeArgs) -> Result<()> {
 /// Whether the machine can have the size.
 pub(super) fn check(context: &Context, args: &SizeArgs) -> Result<MachineSize> {
     let size = given(args)?;
+    if context.backend()? == Backend::Wsl2 && !size.is_default() {
+        bail!(
+            "the subsystem's machine is shared by all distributions; set its processors and memory below [wsl2] in .wslconfig, in your home folder"
+        );
+    }
     let present = std::fs::metadata(context.paths.machine_disk()).map_or(0, |it| it.len());
     if let Some(disk) = size.disk.filter(|disk| *disk < present) {
         bail!(

@@ -430,7 +430,7 @@ fn client(registry: &str, plain: bool, network: &NetworkOptions) -> Result<Clien
 
 /// ring, which builds everywhere without a C++ compiler or CMake. An error
 /// means that the process has one already.
-fn install_tls_provider() {
+pub(crate) fn install_tls_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 

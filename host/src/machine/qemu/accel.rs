@@ -10,13 +10,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use super::helper;
 use super::hypervisor::Hypervisor;
-use super::record::host_boot;
 use crate::machine::MachineError;
+use crate::machine::supervised::host_boot;
 
 /// How Linux offers the processor's virtualization.
 pub(super) const KVM: &str = "/dev/kvm";
@@ -24,8 +23,7 @@ pub(super) const KVM: &str = "/dev/kvm";
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How the guest's instructions are executed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accelerator {
     Kvm,
     Tcg,

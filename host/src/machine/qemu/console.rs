@@ -1,82 +1,44 @@
-//! What the guest prints: its start in a file, its end in memory.
+//! The guest's console, which comes out of a socket of QEMU's: its start goes to a file.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::sync::Notify;
 
-/// The agent prints this when it listens.
-const READY_LINE: &str = "isolazi: ready";
-/// So much is kept for an error message, in bytes.
-const TAIL: usize = 16 << 10;
+use crate::machine::supervised::Console;
+
 /// So much goes to the log file, in bytes.
 const LOG: u64 = 1 << 20;
-/// So many lines are shown.
-const SHOWN_LINES: usize = 5;
 /// How long QEMU may take to open the socket.
 const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(1);
 
-/// The console of a machine that runs.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Console {
-    tail: Arc<Mutex<Vec<u8>>>,
-    /// The agent says that it listens.
-    pub(super) ready: Arc<Notify>,
+/// Follows what comes out of `socket`, which QEMU is about to open.
+pub(super) fn follow(socket: PathBuf, log: File) -> Console {
+    let console = Console::default();
+    let own = console.clone();
+    tokio::spawn(async move {
+        if let Some(stream) = connect(&socket).await {
+            keep(&own, stream, log).await;
+        }
+    });
+    console
 }
 
-impl Console {
-    /// Follows what comes out of QEMU's `socket`, which it is about to open.
-    pub(super) fn follow(socket: PathBuf, log: File) -> Self {
-        let console = Self::default();
-        let own = console.clone();
-        tokio::spawn(async move {
-            if let Some(stream) = connect(&socket).await {
-                own.keep(stream, log).await;
-            }
-        });
-        console
-    }
-
-    /// The last lines, as one line in which nothing can pose as ours.
-    pub(super) fn tail(&self) -> String {
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(&tail);
-        let lines: Vec<&str> = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect();
-        let last = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
-        match last.is_empty() {
-            true => "(nothing)".to_owned(),
-            false => crate::output::printable(&last.join(" | ")),
-        }
-    }
-
-    async fn keep(&self, mut stream: UnixStream, mut log: File) {
-        let written = log.metadata().map_or(0, |log| log.len());
-        let mut room = LOG.saturating_sub(written) as usize;
-        let mut buffer = vec![0; 4096];
-        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-            let bytes = &buffer[..count];
-            let logged = &bytes[..count.min(room)];
-            room -= logged.len();
-            // The console is a convenience; the machine runs without its log.
-            let _ = log.write_all(logged);
-            let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            tail.extend_from_slice(bytes);
-            let surplus = tail.len().saturating_sub(TAIL);
-            tail.drain(..surplus);
-            if String::from_utf8_lossy(&tail).contains(READY_LINE) {
-                self.ready.notify_one();
-            }
-        }
+async fn keep(console: &Console, mut stream: UnixStream, mut log: File) {
+    let written = log.metadata().map_or(0, |log| log.len());
+    let mut room = LOG.saturating_sub(written) as usize;
+    let mut buffer = vec![0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        let bytes = &buffer[..count];
+        let logged = &bytes[..count.min(room)];
+        room -= logged.len();
+        // The console is a convenience; the machine runs without its log.
+        let _ = log.write_all(logged);
+        console.remember(bytes);
     }
 }
 
@@ -102,7 +64,7 @@ mod tests {
     async fn the_agents_word_is_heard_and_the_rest_kept() {
         let folder = tempfile::tempdir().unwrap();
         let (socket, log) = (folder.path().join("s"), folder.path().join("log"));
-        let console = Console::follow(socket.clone(), File::create(&log).unwrap());
+        let console = follow(socket.clone(), File::create(&log).unwrap());
         assert_eq!(console.tail(), "(nothing)");
         let listener = UnixListener::bind(&socket).unwrap();
         let (mut guest, _) = listener.accept().await.unwrap();

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -12,16 +12,11 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::user::User;
 use crate::machine::MachineError;
+use crate::machine::supervised::keep_private;
 
 /// An open file or socket; it has the same number in the program.
 #[derive(Debug)]
 pub(super) struct Handed(OwnedFd);
-
-/// Lets nobody but its owner connect to the socket at `path`. Until then its folder
-/// keeps others out.
-pub(super) fn private(path: &Path) -> io::Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
-}
 
 impl Handed {
     /// A file to open by [`Handed::path`] and read. What only its owner can read
@@ -43,7 +38,7 @@ impl Handed {
     /// A socket that the program is to listen at.
     pub(super) fn listening(path: &Path) -> Result<Self, MachineError> {
         let _ = fs::remove_file(path);
-        let bound = UnixListener::bind(path).and_then(|it| private(path).map(|()| it));
+        let bound = UnixListener::bind(path).and_then(|it| keep_private(path).map(|()| it));
         bound
             .map(|it| Self(it.into()))
             .map_err(MachineError::io("listen at", path))

@@ -14,7 +14,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Has the kernel kill the program when the supervisor ends, however it ends.
 pub(super) fn die_with_us(command: &mut Command) {
-    #[cfg(target_os = "linux")]
     crate::sys::kill_with_parent(command);
     command.kill_on_drop(true);
 }

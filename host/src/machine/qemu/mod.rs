@@ -1,344 +1,92 @@
-//! A guest under QEMU.
+//! Guests under QEMU, on Linux.
 //!
 //! ```text
-//!  command ──► supervisor.sock ──► supervisor ─┬─► QEMU ──► guest
-//!     │          where is the agent?           ├─► its vsock, where the kernel has none
-//!     │          share this folder             └─► virtiofsd, one a folder
-//!     └──────► vsock (unix socket or AF_VSOCK) ─────────► agent
+//!  supervisor ─┬─► QEMU ──► guest
+//!              ├─► its vsock, where the kernel has none
+//!              └─► virtiofsd, one a folder
 //! ```
-//!
-//! The supervisor is this same program, detached; it is started by the first
-//! command that needs the machine and owns the hypervisor and its helpers.
 
 mod accel;
-mod boot;
 mod command;
-#[cfg(target_os = "linux")]
 mod confine;
 mod console;
-mod disk;
 mod examine;
 mod handed;
 mod helper;
 mod hypervisor;
-mod initrd;
-mod layout;
-mod process;
-mod publisher;
 mod qmp;
-mod record;
 mod shares;
-mod supervisor;
 mod user;
 mod vsock;
-mod wire;
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Instant;
 
-use futures_util::future::{BoxFuture, FutureExt};
-use isolazi_protocol::{BindSource, Finding, Isolation, PortRequest, Reply, Request, Token};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture};
+use isolazi_protocol::Finding;
+use isolazi_protocol::appliance::VIRTIOFS_HELPER;
 
-use crate::connection::{Conversation, Dialed};
-use crate::engine::EngineError;
-use crate::machine::{
-    Machine, MachineError, MachineLog, MachineState, Outside, Publication, VirtualMachine,
-    appliance,
+use crate::machine::appliance::{self, Appliance};
+use crate::machine::backend::find_program;
+use crate::machine::supervised::{
+    self, Hypervisor, Layout, Record, Started, memory_mib, prepare_files, random, settings,
 };
+use crate::machine::{Backend, MachineError, MachineSize, Outside};
 use crate::paths::Paths;
 
-#[cfg(target_os = "linux")]
 pub use confine::{run_if_confined, run_if_namespace_probe};
-pub use layout::Layout;
-pub use supervisor::run_if_supervisor;
-#[cfg(target_os = "linux")]
 pub use vsock::run_if_vsock_helper;
-pub use wire::Ready;
 
-use record::Record;
-use wire::{Answer, Ask};
+use command::{Disk, QemuConfig};
+use handed::Handed;
+use shares::Shares;
+use user::User;
+use vsock::Vsock;
 
-/// How long a supervisor may take to open its socket.
-const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(10);
-const RETRY: Duration = Duration::from_millis(5);
-/// A supervisor knows of its machine's end well within this.
-const DEATH_NOTICE: Duration = Duration::from_millis(100);
-
-/// The QEMU machine of a data root.
+/// The hypervisor.
 #[derive(Debug)]
-pub struct Qemu {
-    layout: Layout,
-    paths: Paths,
-}
+pub(crate) struct Qemu;
 
-impl Qemu {
-    /// The machine whose state is below `paths`. Starts nothing.
-    pub fn new(paths: &Paths) -> Result<Self, MachineError> {
-        Ok(Self {
-            layout: Layout::new(&paths.machine())?,
-            paths: paths.clone(),
-        })
+impl Hypervisor for Qemu {
+    fn start<'a>(
+        &'a self,
+        paths: &'a Paths,
+        layout: &'a Layout,
+    ) -> LocalBoxFuture<'a, Result<Started, MachineError>> {
+        start(paths, layout).boxed_local()
     }
 
-    /// Starts the machine where it does not run, and waits until its agent answers.
-    async fn ready(&self) -> Result<Ready, MachineError> {
-        match self.ask(&Ask::Ready, true).await? {
-            Answer::Ready(ready) => Ok(ready),
-            other => Err(other.unexpected()),
-        }
-    }
-
-    /// Whether it runs or is being booted. One that has lost its supervisor gets
-    /// another one.
-    async fn is_up(&self) -> Result<bool, MachineError> {
-        if self.layout.is_running() {
-            return Ok(true);
-        }
-        let record = Record::read(&self.layout.record());
-        if record.is_none_or(|record| !record.qemu.is_alive()) {
-            return Ok(false);
-        }
-        self.ready().await?;
-        Ok(true)
-    }
-
-    /// Puts one question to the supervisor, which with `start` is started if
-    /// need be, again where it was just about to end.
-    async fn ask(&self, ask: &Ask, start: bool) -> Result<Answer, MachineError> {
-        loop {
-            match self.ask_once(ask, start).await? {
-                Answer::Failed(reason) => return Err(MachineError::Failed(reason)),
-                Answer::Stopped if start => self.await_supervisors_end().await,
-                answer => return Ok(answer),
-            }
-        }
-    }
-
-    async fn ask_once(&self, ask: &Ask, start: bool) -> Result<Answer, MachineError> {
-        Ok(self.begin_ask(ask, start).await?.0)
-    }
-
-    /// The same, with the connection, on which more may be said.
-    async fn begin_ask(
+    fn shares(
         &self,
-        ask: &Ask,
-        start: bool,
-    ) -> Result<(Answer, BufReader<UnixStream>), MachineError> {
-        let stream = match UnixStream::connect(self.layout.socket()).await {
-            Ok(stream) => stream,
-            Err(_) if start => self.start_supervisor().await?,
-            Err(error) => return Err(MachineError::io("reach", &self.layout.socket())(error)),
-        };
-        let lost = |_| self.supervisor_lost();
-        let mut stream = BufReader::new(stream);
-        let question = wire::line(ask).map_err(lost)?;
-        stream.write_all(&question).await.map_err(lost)?;
-        let mut line = String::new();
-        stream.read_line(&mut line).await.map_err(lost)?;
-        let answer = serde_json::from_str(&line).map_err(|error| lost(error.into()))?;
-        Ok((answer, stream))
+        paths: &Paths,
+        layout: &Layout,
+        record: Record,
+    ) -> Result<Box<dyn supervised::Shares>, MachineError> {
+        let virtiofsd = Appliance::open(&appliance::folder(paths))?.verified(VIRTIOFS_HELPER)?;
+        Ok(Box::new(Shares::adopt(virtiofsd, layout.clone(), record)))
     }
 
-    /// Waits until the supervisor that has said goodbye is no more. Its lock falls
-    /// with it, but may be another's at once; that one listens, as it does no more.
-    async fn await_supervisors_end(&self) {
-        let socket = self.layout.socket();
-        while self.layout.is_running() && UnixStream::connect(&socket).await.is_err() {
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    /// Starts a supervisor and connects to it. One that finds another's lock
-    /// held ends at once: then the other answers, or is just ending and leaves
-    /// the place to the next.
-    async fn start_supervisor(&self) -> Result<UnixStream, MachineError> {
-        // Checked here too, so that what is missing is a typed error.
-        appliance::Appliance::open(&appliance::folder(&self.paths))?;
-        self.layout.create()?;
-        let socket = self.layout.socket();
-        let deadline = Instant::now() + SUPERVISOR_PATIENCE;
-        let mut supervisor = self.spawn_supervisor()?;
-        loop {
-            let refused = match UnixStream::connect(&socket).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => error,
-            };
-            if Instant::now() > deadline {
-                return Err(MachineError::io("reach", &socket)(refused));
-            }
-            match supervisor.try_wait() {
-                Ok(Some(status)) if !status.success() => return Err(self.supervisor_lost()),
-                Ok(Some(_)) => supervisor = self.spawn_supervisor()?,
-                _ => {}
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    fn spawn_supervisor(&self) -> Result<Child, MachineError> {
-        let log = self.layout.supervisor_log();
-        let complaints = std::fs::File::options()
+    fn follow_console(&self, layout: &Layout) -> Result<(), MachineError> {
+        let log = layout.console_log();
+        let mut options = File::options();
+        let log = options
             .append(true)
             .create(true)
             .open(&log)
-            .and_then(|file| match self.layout.is_running() {
-                true => Ok(file),
-                // Of a supervisor that is no more.
-                false => file.set_len(0).map(|()| file),
-            })
             .map_err(MachineError::io("write", &log))?;
-        let program =
-            std::env::current_exe().map_err(MachineError::io("find", Path::new("isolazi")))?;
-        Command::new(&program)
-            .arg0(supervisor::ARGV0)
-            .arg(self.paths.root())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(complaints)
-            .spawn()
-            .map_err(MachineError::io("start", &program))
+        console::follow(layout.helper_socket("console"), log);
+        Ok(())
     }
 
-    fn supervisor_lost(&self) -> MachineError {
-        MachineError::Failed(format!(
-            "the machine's supervisor ended unexpectedly; its log is {}",
-            self.layout.supervisor_log().display()
-        ))
-    }
-}
-
-impl VirtualMachine for Qemu {
-    fn start(&self) -> BoxFuture<'_, Result<u64, MachineError>> {
-        async move { Ok(self.ready().await?.boot_ms) }.boxed()
+    fn examine<'a>(&'a self, layout: &'a Layout) -> BoxFuture<'a, Vec<Finding>> {
+        async move { examine::findings(&layout.probe_result()).await }.boxed()
     }
 
-    fn state(&self) -> BoxFuture<'_, Result<MachineState, MachineError>> {
-        async move {
-            if !self.is_up().await? {
-                return Ok(MachineState::Stopped);
-            }
-            match self.ask(&Ask::State, false).await {
-                Ok(Answer::State(state)) => Ok(state),
-                Ok(other) => Err(other.unexpected()),
-                Err(_) if !self.layout.is_running() => Ok(MachineState::Stopped),
-                Err(error) => Err(error),
-            }
-        }
-        .boxed()
-    }
-
-    fn stop(&self) -> BoxFuture<'_, Result<bool, MachineError>> {
-        async move {
-            if !self.is_up().await? {
-                return Ok(false);
-            }
-            match self.ask(&Ask::Stop, false).await? {
-                Answer::Stopped => {}
-                other => return Err(other.unexpected()),
-            }
-            self.await_supervisors_end().await;
-            Ok(true)
-        }
-        .boxed()
-    }
-
-    fn reset(&self) -> BoxFuture<'_, Result<bool, MachineError>> {
-        async move {
-            if !self.layout.folder().exists() {
-                return Ok(false);
-            }
-            // Held, so that nobody starts what is about to go.
-            let _lock = loop {
-                self.stop().await?;
-                if let Some(lock) = self.layout.lock()? {
-                    break lock;
-                }
-            };
-            let existed = self.layout.disk().exists();
-            self.layout.remove()?;
-            Ok(existed)
-        }
-        .boxed()
-    }
-
-    fn examine(&self) -> BoxFuture<'_, Vec<Finding>> {
-        async move { examine::findings(&self.layout.probe_result()).await }.boxed()
-    }
-
-    fn log(&self, which: MachineLog) -> Result<PathBuf, MachineError> {
-        Ok(match which {
-            MachineLog::Programs => self.layout.supervisor_log(),
-            MachineLog::Console => self.layout.console_log(),
-        })
-    }
-}
-
-impl Machine for Qemu {
-    fn isolation(&self) -> Isolation {
-        Isolation::Vm
-    }
-
-    fn dial(&self) -> BoxFuture<'_, Result<Dialed, MachineError>> {
-        async move {
-            let ready = self.ready().await?;
-            match dial_guest(&ready).await {
-                Ok(dialed) => Ok(dialed),
-                // The machine has just died; its supervisor sees that in a moment.
-                Err(_) => {
-                    tokio::time::sleep(DEATH_NOTICE).await;
-                    dial_guest(&self.ready().await?).await
-                }
-            }
-        }
-        .boxed()
-    }
-
-    fn share<'a>(
-        &'a self,
-        source: &'a Path,
-        read_only: bool,
-    ) -> BoxFuture<'a, Result<BindSource, MachineError>> {
-        async move {
-            let ask = Ask::Share {
-                path: source.to_owned(),
-                read_only,
-            };
-            match self.ask(&ask, true).await? {
-                Answer::Shared { tag, subpath } => Ok(BindSource::Share { tag, subpath }),
-                other => Err(other.unexpected()),
-            }
-        }
-        .boxed()
-    }
-
-    fn publish<'a>(
-        &'a self,
-        ports: &'a [PortRequest],
-    ) -> BoxFuture<'a, Result<Publication, MachineError>> {
-        async move {
-            if ports.is_empty() {
-                return Ok(Publication::default());
-            }
-            // It is up from here on, but for a stop that comes in between.
-            self.ready().await?;
-            let ask = Ask::Publish {
-                ports: ports.to_vec(),
-            };
-            match self.begin_ask(&ask, true).await? {
-                (Answer::Published(ports), stream) => Ok(Publication {
-                    ports,
-                    relayed: true,
-                    holder: Some(Box::new(stream)),
-                }),
-                (Answer::Failed(reason), _) => Err(MachineError::Failed(reason)),
-                (other, _) => Err(other.unexpected()),
-            }
-        }
-        .boxed()
+    /// Its own sockets, which it has not made and so cannot remove.
+    fn remains(&self, layout: &Layout) -> Vec<PathBuf> {
+        let names = ["qmp", "console"];
+        names.map(|name| layout.helper_socket(name)).to_vec()
     }
 
     fn outside(&self) -> Outside {
@@ -349,17 +97,60 @@ impl Machine for Qemu {
     }
 }
 
-/// Puts one question to the agent of a guest that is ready.
-async fn ask_agent(ready: &Ready, request: &Request) -> Result<Reply, EngineError> {
-    let dialed = dial_guest(ready).await?;
-    let conversation = Conversation::open(dialed, request).await?;
-    Ok(conversation.reply().await?)
+async fn start(paths: &Paths, layout: &Layout) -> Result<Started, MachineError> {
+    let appliance = Appliance::open(&appliance::folder(paths))?;
+    let qemu =
+        find_program(&Backend::Qemu.program()).ok_or(MachineError::NoHypervisor(Backend::Qemu))?;
+    let size = settings(paths)?.size();
+    let token = prepare_files(&appliance, layout, size, None)?;
+    let user = User::of_machine(layout.folder());
+    let random = u32::from_ne_bytes(random()?);
+    let Vsock {
+        device,
+        door,
+        helper,
+    } = Vsock::open(layout, user.as_ref(), random).await?;
+    let (kernel, memory) = (appliance.kernel()?, layout.probe_result());
+    let hypervisor =
+        hypervisor::Hypervisor::choose(qemu, kernel, user.as_ref(), &memory, size.cpus).await;
+    let config = configure(&hypervisor, layout, device, size)?;
+
+    let since = Instant::now();
+    let child = hypervisor.start(config, &layout.initrd())?;
+    let log = layout.console_log();
+    let log = File::create(&log).map_err(MachineError::io("write", &log))?;
+    let console = console::follow(layout.helper_socket("console"), log);
+    Ok(Started {
+        process: child.into(),
+        helper,
+        door,
+        token,
+        accelerator: hypervisor.accelerator.name().to_owned(),
+        console,
+        since,
+        shares: Vec::new(),
+    })
 }
 
-/// Connects to the agent of a guest that is ready.
-async fn dial_guest(ready: &Ready) -> Result<Dialed, MachineError> {
-    Ok(Dialed {
-        stream: ready.door.dial().await?,
-        token: Some(Token(ready.token)),
+fn configure(
+    hypervisor: &hypervisor::Hypervisor,
+    layout: &Layout,
+    vsock: vsock::Device,
+    size: MachineSize,
+) -> Result<QemuConfig, MachineError> {
+    Ok(QemuConfig {
+        name: layout.folder().to_owned(),
+        accelerator: hypervisor.accelerator,
+        kernel: hypervisor.kernel()?,
+        initrd: hypervisor.file(&layout.initrd())?,
+        disk: Disk {
+            to_read: Handed::to_read(&layout.disk(), None)?,
+            to_write: Handed::to_write(&layout.disk())?,
+        },
+        vsock,
+        qmp: Handed::listening(&layout.helper_socket("qmp"))?,
+        console: Handed::listening(&layout.helper_socket("console"))?,
+        cpus: hypervisor.cpus,
+        memory_mib: memory_mib(size),
     })
 }

@@ -5,6 +5,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use futures_util::future::{FutureExt, LocalBoxFuture};
+use isolazi_protocol::BindSource;
 use serde_json::json;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
@@ -13,11 +15,9 @@ use super::command::{HOTPLUG_BUS, HOTPLUG_SLOTS};
 use super::confine::{self, Confinement};
 use super::handed::Handed;
 use super::helper;
-use super::layout::Layout;
-use super::process::Process;
 use super::qmp::Qmp;
-use super::record::{Record, ShareRecord};
 use crate::machine::MachineError;
+use crate::machine::supervised::{self, Layout, Process, Record, ShareRecord};
 
 /// The shares of one boot.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Share {
             folder: self.folder.clone(),
             read_only: self.read_only,
             tag: self.tag.clone(),
-            daemon: self.daemon.identity()?,
+            daemon: Some(self.daemon.identity()?),
         })
     }
 }
@@ -73,7 +73,7 @@ impl Shares {
                 folder: share.folder.clone(),
                 read_only: share.read_only,
                 tag: share.tag.clone(),
-                daemon: Process::adopt(share.daemon)?,
+                daemon: Process::adopt(share.daemon?)?,
             })
         });
         Self {
@@ -85,21 +85,8 @@ impl Shares {
         }
     }
 
-    /// The folders shared at present.
-    pub(super) fn folders(&self) -> Vec<PathBuf> {
-        self.in_use
-            .iter()
-            .map(|share| share.folder.clone())
-            .collect()
-    }
-
-    /// Shares `path`, or the folder that a file lies in; returns the tag and
-    /// the path below the share.
-    pub(super) async fn share(
-        &mut self,
-        path: &Path,
-        read_only: bool,
-    ) -> Result<(String, String), MachineError> {
+    /// Shares `path`, or the folder that a file lies in.
+    async fn share(&mut self, path: &Path, read_only: bool) -> Result<BindSource, MachineError> {
         let (folder, subpath) = split(path)?;
         let known = self
             .in_use
@@ -109,7 +96,7 @@ impl Shares {
             Some(tag) => tag,
             None => self.plug(folder, read_only).await?,
         };
-        Ok((tag, subpath))
+        Ok(BindSource::Share { tag, subpath })
     }
 
     async fn plug(&mut self, folder: PathBuf, read_only: bool) -> Result<String, MachineError> {
@@ -187,6 +174,21 @@ impl Shares {
             false => confinement.write.push(folder.to_owned()),
         }
         confinement.command(&self.virtiofsd)
+    }
+}
+
+impl supervised::Shares for Shares {
+    fn share<'a>(
+        &'a mut self,
+        path: &'a Path,
+        read_only: bool,
+    ) -> LocalBoxFuture<'a, Result<BindSource, MachineError>> {
+        self.share(path, read_only).boxed_local()
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        let in_use = self.in_use.iter();
+        in_use.map(|share| share.folder.clone()).collect()
     }
 }
 

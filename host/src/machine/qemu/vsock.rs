@@ -7,23 +7,19 @@
 //! ```
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use isolazi_protocol::AGENT_VSOCK_PORT;
 use isolazi_vsock_device::{Destination, Sockets};
-use serde::{Deserialize, Serialize};
-use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use super::confine::Confinement;
 use super::handed::Handed;
 use super::helper;
-use super::layout::Layout;
-use super::process::Process;
 use super::user::User;
-use crate::connection::ByteStream;
 use crate::machine::MachineError;
+use crate::machine::supervised::{Door, Layout, Process};
 
 /// How the kernel offers vsocks for guests.
 pub(super) const KERNEL_DEVICE: &str = "/dev/vhost-vsock";
@@ -33,21 +29,6 @@ const PRIVATE_CID: u32 = 3;
 const FIRST_CID: u32 = 3;
 /// What this program is called where it is the helper.
 const HELPER_ARGV0: &str = "isolazi-vsock";
-
-/// Where commands reach the guest's vsock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Door {
-    /// At this address, through the host's kernel.
-    Kernel {
-        /// Context identifier of the guest.
-        cid: u32,
-    },
-    /// By way of this unix socket.
-    Socket {
-        /// Listened at by the helper.
-        path: PathBuf,
-    },
-}
 
 /// What QEMU is given.
 #[derive(Debug)]
@@ -121,7 +102,6 @@ fn helper_command(
 }
 
 /// Runs the helper if that is what this process was started as.
-#[cfg(target_os = "linux")]
 pub fn run_if_vsock_helper() -> Option<ExitCode> {
     let mut arguments = std::env::args_os();
     if arguments.next()? != HELPER_ARGV0 {
@@ -161,37 +141,6 @@ fn address(random: u32) -> u32 {
     FIRST_CID + random % (MOST - FIRST_CID)
 }
 
-impl Door {
-    /// Connects to the agent's port.
-    pub(super) async fn dial(&self) -> Result<Box<dyn ByteStream>, MachineError> {
-        match self {
-            Self::Kernel { cid } => dial_kernel(*cid).await,
-            Self::Socket { path } => {
-                let dialed = UnixStream::connect(path).await;
-                Ok(Box::new(
-                    dialed.map_err(MachineError::io("reach the agent at", path))?,
-                ))
-            }
-        }
-    }
-}
-
-#[cfg(target_os = "linux")]
-async fn dial_kernel(cid: u32) -> Result<Box<dyn ByteStream>, MachineError> {
-    let address = tokio_vsock::VsockAddr::new(cid, AGENT_VSOCK_PORT);
-    let stream = tokio_vsock::VsockStream::connect(address).await;
-    let name = format!("vsock {cid}:{AGENT_VSOCK_PORT}");
-    let stream = stream.map_err(MachineError::io("reach the agent at", Path::new(&name)))?;
-    Ok(Box::new(stream))
-}
-
-#[cfg(not(target_os = "linux"))]
-async fn dial_kernel(_cid: u32) -> Result<Box<dyn ByteStream>, MachineError> {
-    Err(MachineError::Failed(
-        "only Linux has vsocks of its own; restart the machine with: isolazi vm stop".to_owned(),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,14 +152,5 @@ mod tests {
             assert!((FIRST_CID..i32::MAX as u32).contains(&cid), "{cid}");
         }
         assert_ne!(address(1), address(2));
-    }
-
-    #[tokio::test]
-    async fn a_guest_that_is_not_there_is_named() {
-        let door = Door::Socket {
-            path: "/no/such/vsock.sock".into(),
-        };
-        let error = door.dial().await.unwrap_err();
-        assert!(error.to_string().contains("/no/such/vsock.sock"));
     }
 }

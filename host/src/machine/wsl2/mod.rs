@@ -39,7 +39,9 @@ use crate::connection::{Conversation, Dialed};
 use crate::engine::Engine;
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::backend::find_program;
-use crate::machine::{Backend, Machine, MachineError, MachineState, Publication, VirtualMachine};
+use crate::machine::{
+    Backend, Machine, MachineError, MachineLog, MachineState, Publication, VirtualMachine, known,
+};
 use crate::paths::Paths;
 use crate::{files, output, revive};
 
@@ -82,21 +84,23 @@ impl Wsl2 {
         }
     }
 
-    /// Removes the distribution with everything in it, as if there never was one.
+    /// Removes the distribution with everything in it; tells whether there was one.
     ///
     /// # Errors
     /// Where `wsl.exe` is missing or refuses.
-    pub async fn reset(&self) -> Result<(), MachineError> {
+    async fn remove(&self) -> Result<bool, MachineError> {
         let _lock = self.lock().await?;
-        if self.row().await?.is_some() {
+        let existed = self.row().await?.is_some();
+        if existed {
             self.run(command::unregister(&self.name)).await?;
         }
+        known::write(&self.paths.machine(), Vec::new())?;
         let record = self.file("wsl2.json");
         match fs::remove_file(&record) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(MachineError::io("remove", &record)(error))
             }
-            _ => Ok(()),
+            _ => Ok(existed),
         }
     }
 
@@ -281,7 +285,7 @@ impl Wsl2 {
         let mut child = self
             .wsl(&command::hold(&self.name, idle))?
             .stdout(Stdio::piped())
-            .stderr(self.log()?)
+            .stderr(self.new_log()?)
             .spawn()
             .map_err(MachineError::io("run", Path::new("wsl.exe")))?;
         let Some(stdout) = child.stdout.take() else {
@@ -310,7 +314,7 @@ impl Wsl2 {
     }
 
     /// What is said besides conversations; of the last start only.
-    fn log(&self) -> Result<File, MachineError> {
+    fn new_log(&self) -> Result<File, MachineError> {
         let path = self.file("wsl2.log");
         File::create(&path).map_err(MachineError::io("write", &path))
     }
@@ -400,6 +404,23 @@ impl VirtualMachine for Wsl2 {
             Ok(true)
         }
         .boxed()
+    }
+
+    fn reset(&self) -> BoxFuture<'_, Result<bool, MachineError>> {
+        async move {
+            self.stop().await?;
+            self.remove().await
+        }
+        .boxed()
+    }
+
+    fn log(&self, which: MachineLog) -> Result<PathBuf, MachineError> {
+        match which {
+            MachineLog::Programs => Ok(self.file("wsl2.log")),
+            MachineLog::Console => Err(MachineError::Failed(
+                "the kernel is the subsystem's, for all distributions; see what it says with: wsl --system dmesg".to_owned(),
+            )),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod changes;
 mod config;
 mod conflicts;
 mod doctor;
+mod elsewhere;
 mod errors;
 mod escapes;
 mod events;
@@ -95,6 +96,7 @@ pub(crate) fn all() -> Vec<Case> {
         rootless_ports::all(),
         userns::all(),
         machine::all(),
+        elsewhere::all(),
         mission::all(),
         life::all(),
         places::all(),

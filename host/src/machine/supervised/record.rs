@@ -7,47 +7,49 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::accel::Accelerator;
 use super::process::Identity;
+use super::process::host_boot;
 use super::wire::Ready;
 use crate::files;
 use crate::machine::MachineError;
 
 /// One boot of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// Which boot of the host this is of.
-    pub(super) host_boot: String,
-    pub(super) qemu: Identity,
+    pub(crate) host_boot: String,
+    pub(crate) hypervisor: Identity,
     /// The vsock's helper, where it has one.
-    pub(super) vsock: Option<Identity>,
-    pub(super) accelerator: Accelerator,
+    pub(crate) helper: Option<Identity>,
+    /// What executes the guest.
+    pub(crate) accelerator: String,
     /// Absent until the agent has answered.
-    pub(super) ready: Option<Ready>,
-    /// Slots of the bus that shares have had.
-    pub(super) used_slots: u8,
-    pub(super) shares: Vec<ShareRecord>,
+    pub(crate) ready: Option<Ready>,
+    /// How many shares were ever plugged in, where they are.
+    pub(crate) used_slots: u8,
+    pub(crate) shares: Vec<ShareRecord>,
 }
 
 /// A shared folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ShareRecord {
-    pub(super) folder: PathBuf,
-    pub(super) read_only: bool,
-    pub(super) tag: String,
-    pub(super) daemon: Identity,
+pub(crate) struct ShareRecord {
+    pub(crate) folder: PathBuf,
+    pub(crate) read_only: bool,
+    pub(crate) tag: String,
+    /// Serves it, where it was plugged in.
+    pub(crate) daemon: Option<Identity>,
 }
 
 impl Record {
     /// The record at `path`; one that is of an earlier boot of the host, or
     /// cannot be read, is as good as none.
-    pub(super) fn read(path: &Path) -> Option<Self> {
+    pub(crate) fn read(path: &Path) -> Option<Self> {
         let record: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         (record.host_boot == host_boot()).then_some(record)
     }
 
     /// Replaces the record at `path`.
-    pub(super) fn write(&self, path: &Path) -> Result<(), MachineError> {
+    pub(crate) fn write(&self, path: &Path) -> Result<(), MachineError> {
         // For the user alone, as it has the agent's token.
         let text = serde_json::to_vec(self);
         text.map_err(io::Error::from)
@@ -55,17 +57,11 @@ impl Record {
             .map_err(MachineError::io("write", path))
     }
 
-    /// Everything that runs, QEMU last.
+    /// Everything that runs, the hypervisor last.
     pub(super) fn processes(&self) -> Vec<Identity> {
-        let shares = self.shares.iter().map(|share| share.daemon);
-        shares.chain(self.vsock).chain([self.qemu]).collect()
+        let shares = self.shares.iter().filter_map(|share| share.daemon);
+        shares.chain(self.helper).chain([self.hypervisor]).collect()
     }
-}
-
-/// Different after each boot of the host.
-pub(super) fn host_boot() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    id.unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]
@@ -80,9 +76,9 @@ mod tests {
         let identity = serde_json::from_str(r#"{"pid": 1, "started": 2}"#).unwrap();
         let mut record = Record {
             host_boot: host_boot(),
-            qemu: identity,
-            vsock: Some(identity),
-            accelerator: Accelerator::Tcg,
+            hypervisor: identity,
+            helper: Some(identity),
+            accelerator: "tcg".to_owned(),
             ready: None,
             used_slots: 1,
             shares: Vec::new(),

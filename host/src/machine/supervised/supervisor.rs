@@ -1,9 +1,9 @@
-//! The supervisor: a detached process that owns QEMU and its helpers.
+//! The supervisor: a detached process that owns the hypervisor and its helpers.
 //!
 //! ```text
 //!  Booting ──agent answers──► Running ──Stop, or idle──► Stopping ──► ends
 //!     │                          │
-//!     └── Failed(why) ──► ends   └── QEMU ends by itself ──► ends
+//!     └── Failed(why) ──► ends   └── hypervisor ends ──► ends
 //! ```
 //!
 //! It holds the machine's lock, so there is one at most. Who asks while it
@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use clap::ValueEnum;
 use isolazi_protocol::{PortRequest, Reply, Request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -24,15 +25,15 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
 use super::boot::{self, Booted, Processes};
-use super::handed;
-use super::layout::Layout;
+use super::hypervisor::Hypervisor;
+use super::layout::{self, Layout};
 use super::process::Process;
 use super::publisher::Publisher;
 use super::wire::{self, Answer, Ask, Ready};
-use super::{Qemu, ask_agent};
+use super::{Supervised, ask_agent};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::machine::{MachineError, MachineState, known};
+use crate::machine::{Backend, MachineError, MachineState, known};
 use crate::paths::Paths;
 use crate::ports::{Held, PortError, hold};
 use crate::revive::revive;
@@ -60,7 +61,9 @@ pub fn run_if_supervisor() -> Option<ExitCode> {
         return None;
     }
     let root = PathBuf::from(arguments.next()?);
-    Some(match run(&root) {
+    let backend = arguments.next()?;
+    let backend = Backend::from_str(backend.to_str()?, true).ok()?;
+    Some(match run(&root, backend) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             crate::output::error(error);
@@ -69,10 +72,11 @@ pub fn run_if_supervisor() -> Option<ExitCode> {
     })
 }
 
-fn run(root: &Path) -> Result<(), MachineError> {
+fn run(root: &Path, backend: Backend) -> Result<(), MachineError> {
     // Fails only for a process group leader, which a spawned child is not.
     let _ = nix::unistd::setsid();
     let paths = Paths::new(root.to_owned());
+    let hypervisor = backend.hypervisor()?;
     let layout = Layout::new(&paths.machine())?;
     let Some(_lock) = layout.lock()? else {
         return Ok(());
@@ -81,7 +85,21 @@ fn run(root: &Path) -> Result<(), MachineError> {
         .enable_all()
         .build()
         .map_err(MachineError::io("start", Path::new("the supervisor")))?;
-    LocalSet::new().block_on(&runtime, supervise(paths, layout))
+    let place = Place {
+        backend,
+        hypervisor,
+        paths,
+        layout,
+    };
+    LocalSet::new().block_on(&runtime, supervise(place))
+}
+
+/// What is supervised, and where.
+struct Place {
+    backend: Backend,
+    hypervisor: Box<dyn Hypervisor>,
+    paths: Paths,
+    layout: Layout,
 }
 
 enum Phase {
@@ -92,7 +110,7 @@ enum Phase {
 }
 
 struct Supervisor {
-    folder: PathBuf,
+    place: Place,
     phase: watch::Sender<Phase>,
     machine: RefCell<Option<Booted>>,
     publisher: RefCell<Option<Rc<Publisher>>>,
@@ -105,8 +123,8 @@ struct Supervisor {
 }
 
 /// What cannot be started again is told in the log.
-async fn revive_containers(paths: Paths, ready: Ready, boot: SystemTime) {
-    let revived = match Qemu::new(&paths) {
+async fn revive_containers(backend: Backend, paths: Paths, ready: Ready, boot: SystemTime) {
+    let revived = match Supervised::new(backend, &paths) {
         Ok(machine) => revive(&Engine::new(Arc::new(machine)), boot).await,
         Err(error) => Err(error.into()),
     };
@@ -141,11 +159,12 @@ struct Up {
 }
 
 /// The machine that an earlier supervisor has left, or else a new one.
-async fn bring_up(paths: &Paths, layout: &Layout) -> Result<Up, MachineError> {
+async fn bring_up(place: &Place) -> Result<Up, MachineError> {
+    let (hypervisor, paths, layout) = (place.hypervisor.as_ref(), &place.paths, &place.layout);
     let now = SystemTime::now();
-    let (adopted, boot) = match boot::adopt(paths, layout).await {
+    let (adopted, boot) = match boot::adopt(hypervisor, paths, layout).await {
         Some(adopted) => (adopted, None),
-        None => (boot::boot(paths, layout).await?, Some(now)),
+        None => (boot::boot(hypervisor, paths, layout).await?, Some(now)),
     };
     let (booted, ready) = adopted;
     Ok(Up {
@@ -155,13 +174,14 @@ async fn bring_up(paths: &Paths, layout: &Layout) -> Result<Up, MachineError> {
     })
 }
 
-async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
-    let socket = layout.socket();
+async fn supervise(place: Place) -> Result<(), MachineError> {
+    let (backend, paths) = (place.backend, place.paths.clone());
+    let socket = place.layout.socket();
     let _ = std::fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket).map_err(MachineError::io("listen on", &socket))?;
-    handed::private(&socket).map_err(MachineError::io("protect", &socket))?;
+    layout::keep_private(&socket).map_err(MachineError::io("protect", &socket))?;
     let supervisor = Rc::new(Supervisor {
-        folder: paths.machine(),
+        place,
         phase: watch::channel(Phase::Booting).0,
         machine: RefCell::default(),
         publisher: RefCell::default(),
@@ -173,8 +193,11 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
     let idle_stop = idle_stop(&paths);
     let accepting = spawn_local(accept(listener, Rc::clone(&supervisor)));
     let booting = tokio::select! {
-        booted = bring_up(&paths, &layout) => booted,
-        () = supervisor.stop.notified() => Err(MachineError::Failed("stopped while it booted".to_owned())),
+        booted = bring_up(&supervisor.place) => booted,
+        () = supervisor.stop.notified() => {
+            supervisor.place.hypervisor.cut_power(&supervisor.place.layout).await;
+            Err(MachineError::Failed("stopped while it booted".to_owned()))
+        }
     };
     match booting {
         Ok(Up {
@@ -188,8 +211,8 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
             let publisher = Publisher::new(ready.clone());
             supervisor.publisher.replace(Some(Rc::clone(&publisher)));
             let publishing = spawn_local(publisher.follow());
-            let reviving =
-                boot.map(|boot| spawn_local(revive_containers(paths, ready.clone(), boot)));
+            let reviving = boot
+                .map(|boot| spawn_local(revive_containers(backend, paths, ready.clone(), boot)));
             supervisor.keep_running(&ready, idle_stop).await;
             // From here on whoever wants the machine waits for the next one.
             supervisor.phase.send_replace(Phase::Stopping);
@@ -207,9 +230,11 @@ async fn supervise(paths: Paths, layout: Layout) -> Result<(), MachineError> {
             let _ = tokio::time::timeout(LAST_WORDS, heard).await;
         }
     }
-    // QEMU's own sockets, which it has not made and so cannot remove.
-    for name in ["qmp", "console"] {
-        let _ = std::fs::remove_file(layout.helper_socket(name));
+    let Place {
+        hypervisor, layout, ..
+    } = &supervisor.place;
+    for remains in hypervisor.remains(layout) {
+        let _ = std::fs::remove_file(remains);
     }
     let _ = std::fs::remove_file(layout.record());
     let _ = std::fs::remove_file(&socket);
@@ -277,17 +302,17 @@ fn is_in_use(answer: Option<&Reply>) -> bool {
 /// Comes to its end with the process, if there is one.
 async fn end_of(process: &mut Option<Process>) {
     match process {
-        Some(process) => process.ended().await,
+        Some(process) => drop(process.ended().await),
         None => std::future::pending().await,
     }
 }
 
 impl Supervisor {
-    /// Until QEMU ends, by itself or because it was asked to.
+    /// Until the hypervisor ends, by itself or because it was asked to.
     async fn keep_running(&self, ready: &Ready, idle_stop: Option<Duration>) {
         let Some(Processes {
-            mut qemu,
-            mut vsock,
+            mut hypervisor,
+            mut helper,
         }) = self
             .machine
             .borrow_mut()
@@ -297,21 +322,22 @@ impl Supervisor {
             return;
         };
         tokio::select! {
-            () = qemu.ended() => return,
-            () = end_of(&mut vsock) => {
+            _ = hypervisor.ended() => return,
+            () = end_of(&mut helper) => {
                 crate::output::failure(
                     "the machine's vsock ended unexpectedly, so the machine ends, too",
                 );
-                return qemu.kill().await;
+                return hypervisor.kill().await;
             }
             () = self.stop.notified() => {}
             () = self.grow_idle(ready, idle_stop) => {}
         }
         self.phase.send_replace(Phase::Stopping);
         self.shut_guest_down(ready).await;
-        let ended = tokio::time::timeout(SHUTDOWN_PATIENCE, qemu.ended()).await;
-        if ended.is_err() {
-            qemu.kill().await;
+        let patience = tokio::time::timeout(SHUTDOWN_PATIENCE, hypervisor.ended());
+        if patience.await.is_err() {
+            self.place.hypervisor.cut_power(&self.place.layout).await;
+            hypervisor.kill().await;
         }
     }
 
@@ -332,12 +358,15 @@ impl Supervisor {
         }
     }
 
-    /// Asks the agent; where it does not listen, the power is cut later.
+    /// Where it does not listen, the power is cut later.
     async fn shut_guest_down(&self, ready: &Ready) {
         let asked = async {
             // For those who ask while the machine is down.
-            note_containers(&self.folder, ready).await;
-            ask_agent(ready, &Request::Shutdown).await
+            note_containers(&self.place.paths.machine(), ready).await;
+            let Place {
+                hypervisor, layout, ..
+            } = &self.place;
+            hypervisor.shut_down(layout, ready).await;
         };
         let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, asked).await;
     }
@@ -440,7 +469,7 @@ impl Supervisor {
         Answer::State(match (&*self.phase.borrow(), &*machine) {
             (Phase::Running(ready), Some(booted)) => MachineState::Running {
                 pid: Some(booted.pid),
-                accelerator: booted.accelerator.name().to_owned(),
+                accelerator: booted.accelerator.clone(),
                 boot_ms: ready.boot_ms,
                 shares: booted.shared_folders(),
             },
@@ -461,7 +490,7 @@ impl Supervisor {
         // One after the other: each takes the next free slot.
         let mut shares = shares.lock().await;
         match shares.share(path, read_only).await {
-            Ok((tag, subpath)) => Answer::Shared { tag, subpath },
+            Ok(source) => Answer::Shared(source),
             Err(error) => Answer::Failed(format!("{:#}", anyhow::Error::from(error))),
         }
     }

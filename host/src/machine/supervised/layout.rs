@@ -3,13 +3,14 @@
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::machine::MachineError;
 use crate::paths;
 
-/// A socket's address is at most 107 bytes (unix(7)); this leaves room for names.
+/// A socket's address is at most 107 bytes on Linux (unix(7)) and 103 on macOS
+/// (`sys/un.h`); this leaves room for names.
 const LONGEST_SOCKET_FOLDER: usize = 80;
 
 /// Where the machine's files are. Sockets have a folder of their own, because
@@ -148,6 +149,12 @@ fn short_folder(folder: &Path) -> PathBuf {
     base.join(format!("isolazi-{:016x}", hasher.finish()))
 }
 
+/// Lets nobody but its owner connect to the socket at `path`. Until then its folder
+/// keeps others out.
+pub(crate) fn keep_private(path: &Path) -> std::io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+}
+
 /// Refuses a folder that somebody else owns or can enter: in a shared place
 /// another user may have been there first.
 fn private(folder: &Path) -> Result<(), MachineError> {
@@ -180,7 +187,6 @@ mod tests {
 
     #[test]
     fn a_folder_open_to_others_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let machine = folder.path().join("machine");
         let layout = Layout::new(&machine).unwrap();

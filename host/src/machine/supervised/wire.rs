@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use isolazi_protocol::PortRequest;
+use isolazi_protocol::{BindSource, PortRequest};
 use serde::{Deserialize, Serialize};
 
-use super::vsock::Door;
+use super::door::Door;
 use crate::machine::{MachineError, MachineState};
 
 /// A command's question.
@@ -37,10 +37,8 @@ pub(super) enum Ask {
 pub(super) enum Answer {
     Ready(Ready),
     State(MachineState),
-    Shared {
-        tag: String,
-        subpath: String,
-    },
+    /// Where the guest has it.
+    Shared(BindSource),
     /// The ports that were taken, the host's part of each settled.
     Published(Vec<PortRequest>),
     /// The machine has stopped, and this supervisor is about to end.
@@ -66,7 +64,7 @@ pub struct Ready {
     pub door: Door,
     /// What the agent wants to be shown.
     pub token: [u8; 32],
-    /// Milliseconds from QEMU's start to the agent's first answer.
+    /// Milliseconds from the hypervisor's start to the agent's first answer.
     pub boot_ms: u64,
 }
 

@@ -7,12 +7,34 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use serde::Serialize;
+
 /// The agent reads it and removes it before anything else runs.
 const CONFIG: &str = "isolazi-boot.json";
 const REGULAR_FILE_0600: u32 = 0o100_600;
 
-/// Writes to `target` the appliance's archive and the token.
-pub(super) fn write(target: &Path, appliance: &Path, token: &[u8; 32]) -> io::Result<()> {
+/// What one boot of the guest is told.
+#[derive(Debug, Serialize)]
+pub(super) struct BootConfig {
+    token: [u8; 32],
+    hostname: &'static str,
+    /// How the guest gets its address, where that is not QEMU's user network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<&'static str>,
+}
+
+impl BootConfig {
+    pub(super) fn new(token: [u8; 32], network: Option<&'static str>) -> Self {
+        Self {
+            token,
+            hostname: "isolazi",
+            network,
+        }
+    }
+}
+
+/// Writes to `target` the appliance's archive and what the guest is told.
+pub(super) fn write(target: &Path, appliance: &Path, config: &BootConfig) -> io::Result<()> {
     match fs::remove_file(target) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -25,8 +47,7 @@ pub(super) fn write(target: &Path, appliance: &Path, token: &[u8; 32]) -> io::Re
         .open(target)?;
     let size = io::copy(&mut File::open(appliance)?, &mut file)?;
     file.write_all(&vec![0; padding(size as usize)])?;
-    let config = serde_json::json!({ "token": token, "hostname": "isolazi" });
-    file.write_all(&archive(CONFIG, config.to_string().as_bytes()))
+    file.write_all(&archive(CONFIG, &serde_json::to_vec(config)?))
 }
 
 /// A newc cpio archive of one file.
@@ -79,12 +100,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (appliance, target) = (folder.path().join("a"), folder.path().join("t"));
         fs::write(&appliance, b"seven b").unwrap();
-        write(&target, &appliance, &[7; 32]).unwrap();
-        write(&target, &appliance, &[8; 32]).unwrap();
+        write(&target, &appliance, &BootConfig::new([7; 32], None)).unwrap();
+        write(&target, &appliance, &BootConfig::new([8; 32], Some("dhcp"))).unwrap();
         let written = fs::read(&target).unwrap();
         assert!(written[8..].starts_with(b"070701"));
         let text = String::from_utf8_lossy(&written);
         assert!(text.contains("isolazi-boot.json") && text.contains("TRAILER!!!"));
-        assert!(text.contains("[8,8,8"));
+        assert!(text.contains("[8,8,8") && text.contains("dhcp"));
     }
 }

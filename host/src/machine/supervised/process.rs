@@ -1,50 +1,47 @@
 //! Processes of the machine. They outlive a supervisor that is killed, so that
 //! what runs in the guest runs on, and the next supervisor adopts them.
 
-use std::fs;
-use std::io;
-use std::os::fd::OwnedFd;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::unix::AsyncFd;
 use tokio::process::Child;
+
+#[cfg(target_os = "linux")]
+use linux as system;
+#[cfg(target_os = "macos")]
+use macos as system;
+
+pub(crate) use system::host_boot;
+use system::{Watch, start_time_of};
 
 /// Names one process for as long as the host is up: a process id alone is
 /// given to another one in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
-    pub(super) pid: u32,
-    /// When it was started, in clock ticks since the host's boot.
+pub(crate) struct Identity {
+    pub(crate) pid: u32,
+    /// When it was started, in the system's own terms.
     started: u64,
 }
 
 impl Identity {
     /// The process that has this id now.
-    pub(super) fn of(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let started = start_time(&stat)?;
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let started = start_time_of(pid)?;
         Some(Self { pid, started })
     }
 
     /// Whether it is still there.
-    pub(super) fn is_alive(self) -> bool {
+    pub(crate) fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
 }
 
-/// The start time in a line of `/proc/PID/stat` of a process that has not ended
-/// (field 22, proc(5)). The program's name, in parentheses, may contain anything.
-fn start_time(stat: &str) -> Option<u64> {
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ');
-    let state = fields.next()?;
-    let started = fields.nth(18)?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(started)
-}
-
 /// One process of the machine, killed when this value is dropped.
 #[derive(Debug)]
-pub(super) enum Process {
+pub(crate) enum Process {
     /// Started by this supervisor, with `kill_on_drop`.
     Own(Child),
     /// Started by one that is no more.
@@ -53,45 +50,43 @@ pub(super) enum Process {
 
 impl Process {
     /// The process, if it still is.
-    pub(super) fn adopt(identity: Identity) -> Option<Self> {
-        let descriptor = crate::sys::pidfd_open(identity.pid).ok()?;
-        // Looked at with the descriptor held: from here on it means this one.
-        if !identity.is_alive() {
-            return None;
-        }
-        let descriptor = crate::sys::watch(descriptor).ok()?;
-        Some(Self::Adopted(Adopted {
-            identity,
-            descriptor,
-        }))
+    pub(crate) fn adopt(identity: Identity) -> Option<Self> {
+        let watch = Watch::new(identity)?;
+        Some(Self::Adopted(Adopted { identity, watch }))
     }
 
     /// `None` once it has ended.
-    pub(super) fn identity(&self) -> Option<Identity> {
+    pub(crate) fn identity(&self) -> Option<Identity> {
         match self {
             Self::Own(child) => Identity::of(child.id()?),
             Self::Adopted(adopted) => Some(adopted.identity),
         }
     }
 
-    pub(super) fn is_alive(&mut self) -> bool {
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_alive(&mut self) -> bool {
         match self {
             Self::Own(child) => matches!(child.try_wait(), Ok(None)),
             Self::Adopted(adopted) => adopted.identity.is_alive(),
         }
     }
 
-    /// Waits for its end.
-    pub(super) async fn ended(&mut self) {
+    /// Waits for its end; says what is known of it.
+    pub(crate) async fn ended(&mut self) -> String {
         match self {
-            Self::Own(child) => drop(child.wait().await),
-            // Readable once it has ended (pidfd_open(2)).
-            Self::Adopted(adopted) => drop(adopted.descriptor.readable().await),
+            Self::Own(child) => match child.wait().await {
+                Ok(status) => status.to_string(),
+                Err(error) => error.to_string(),
+            },
+            Self::Adopted(adopted) => {
+                adopted.watch.ended().await;
+                "nobody knows how".to_owned()
+            }
         }
     }
 
     /// Kills it and waits for its end.
-    pub(super) async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         match self {
             Self::Own(child) => drop(child.start_kill()),
             Self::Adopted(adopted) => adopted.kill(),
@@ -108,15 +103,14 @@ impl From<Child> for Process {
 
 /// See [`Process::Adopted`].
 #[derive(Debug)]
-pub(super) struct Adopted {
+pub(crate) struct Adopted {
     identity: Identity,
-    descriptor: AsyncFd<OwnedFd>,
+    watch: Watch,
 }
 
 impl Adopted {
     fn kill(&self) {
-        // Fails only for one that has ended.
-        let _: io::Result<()> = crate::sys::pidfd_kill(self.descriptor.get_ref());
+        self.watch.kill();
     }
 }
 
@@ -129,17 +123,6 @@ impl Drop for Adopted {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_start_time_is_found_behind_any_name() {
-        let line = |name, state| {
-            format!("7 ({name}) {state} 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0")
-        };
-        assert_eq!(start_time(&line("sh", "S")), Some(4711));
-        assert_eq!(start_time(&line("a) Z 1 (b", "R")), Some(4711));
-        assert_eq!(start_time(&line("sh", "Z")), None, "it has ended");
-        assert_eq!(start_time(""), None);
-    }
 
     #[tokio::test]
     async fn an_adopted_process_is_waited_for_and_killed() {
