@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -58,6 +58,9 @@ pub struct Wine {
     relay: Relay,
     appliance: PathBuf,
     isolazi: PathBuf,
+    /// Waits for input, and so keeps what wine starts besides from being started by
+    /// anybody whose output is read to its end.
+    resident: Option<Child>,
 }
 
 impl Wine {
@@ -75,14 +78,20 @@ impl Wine {
         anyhow::ensure!(built_relay.status.success(), "no wsl.exe: {said}");
         let prefix = folder.path().join("prefix");
         let drives = Drives(prefix.join("drive_c"));
-        let wine = Self {
+        let mut wine = Self {
             wine: program().context("wine is not installed")?,
             relay: Relay::start(built("stand-in-wsl")?, folder.path().join("wsl"), drives)?,
             appliance: world.shared().appliance.clone(),
             isolazi: windows_program()?,
+            resident: None,
             folder,
         };
-        wine.start("wineboot", ["--init"]).output()?.success()?;
+        let mut boot = wine.start("wineboot", ["--init"]).into_command();
+        let booted = boot.stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+        anyhow::ensure!(booted.success(), "wine does not start");
+        let mut resident = wine.start("cmd", [""; 0]).into_command();
+        resident.stdin(Stdio::piped()).stdout(Stdio::null());
+        wine.resident = Some(resident.stderr(Stdio::null()).spawn()?);
         Ok(wine)
     }
 
@@ -120,6 +129,10 @@ impl Wine {
 impl Drop for Wine {
     fn drop(&mut self) {
         drop(self.isolazi(["vm", "stop"]).output());
+        if let Some(mut resident) = self.resident.take() {
+            drop(resident.kill());
+            drop(resident.wait());
+        }
         let server = Command::new("/usr/lib/wine/wineserver64")
             .arg("-k")
             .env("WINEPREFIX", self.folder.path().join("prefix"))

@@ -90,9 +90,13 @@ impl World {
             .env("ISOLAZI_HOME", self.root())
             .env("ISOLAZI_APPLIANCE", &self.shared.appliance)
             .env_remove("ISOLAZI_VM");
-        let variables = self.mode.variables(&self.folder, &self.shared.stand_ins);
         let set = |command: Invocation, (key, value): (&str, OsString)| command.env(key, value);
-        variables.into_iter().fold(command, set).args(args)
+        self.variables().into_iter().fold(command, set).args(args)
+    }
+
+    /// What the mode has in the environment of every command.
+    pub fn variables(&self) -> Vec<(&'static str, OsString)> {
+        self.mode.variables(&self.folder, &self.shared.stand_ins)
     }
 
     /// `wsl.exe ARGS`, by the stand-in.

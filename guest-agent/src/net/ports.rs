@@ -26,8 +26,6 @@ use super::broker;
 use super::error::NetError;
 use super::relay::Relays;
 
-/// So many connections may wait to be accepted.
-const BACKLOG: i32 = 1024;
 /// A free port of one family may be taken in the other.
 const ATTEMPTS: usize = 32;
 
@@ -189,7 +187,8 @@ pub(super) fn hold(
     let wanted = SockaddrStorage::from(SocketAddr::new(address, port));
     bind(socket.as_raw_fd(), &wanted)?;
     if protocol == PortProtocol::Tcp {
-        listen(&socket, Backlog::new(BACKLOG)?)?;
+        // As many wait as the kernel allows; the crate would allow as many as libc knows of.
+        listen(&socket, Backlog::MAXALLOWABLE)?;
     }
     let port = bound_port(&socket)?;
     Ok((socket, port))

@@ -17,6 +17,7 @@ mod prepare;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -56,8 +57,12 @@ fn serve() -> Result<(), GuestError> {
     shared.map_err(GuestError::setup("lock", IN_USE))?;
     let engine = Arc::new(engine()?);
     let runtime = runtime()?;
+    // The library's own would keep what comes after the last end of a line.
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    let stdout = File::from(stdout.map_err(GuestError::setup("use", "standard output"))?);
     runtime.block_on(async {
-        let stream = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+        let stdout = tokio::fs::File::from_std(stdout);
+        let stream = tokio::io::join(tokio::io::stdin(), stdout);
         if let Err(error) = server::serve(stream, engine).await {
             eprintln!("isolazi: {}", one_line(&error));
         }

@@ -12,9 +12,12 @@ mod entry;
 use std::ffi::OsString;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+#[cfg(unix)]
 use std::time::SystemTime;
 
-use cap_fs_ext::{DirExt, SystemTimeSpec};
+use cap_fs_ext::DirExt;
+#[cfg(unix)]
+use cap_fs_ext::SystemTimeSpec;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 use tar::{Archive, EntryType};

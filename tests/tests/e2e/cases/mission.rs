@@ -3,6 +3,7 @@
 //! `<container_id>` and `/host/data` are replaced.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -54,9 +55,19 @@ impl Newcomer {
         let beside = program.parent().unwrap_or(Path::new("/"));
         let path = env::var("PATH").unwrap_or_default();
         let mode = if self.world.is_vm() { "1" } else { "0" };
-        Ok(Invocation::new("sh", self.world.patience(60))
-            .args(["-c", line])
-            .env("PATH", format!("{}:{path}", beside.display()))
+        let mut command = Invocation::new("sh", self.world.patience(60)).args(["-c", line]);
+        let mut path = OsString::from(path);
+        for (key, value) in self.world.variables() {
+            match key {
+                "PATH" => path = value,
+                _ => command = command.env(key, value),
+            }
+        }
+        let mut all = beside.as_os_str().to_owned();
+        all.push(":");
+        all.push(path);
+        Ok(command
+            .env("PATH", all)
             .env("ISOLAZI_HOME", self.world.root())
             .env("ISOLAZI_APPLIANCE", &self.world.shared().appliance)
             .env("ISOLAZI_VM", mode))
