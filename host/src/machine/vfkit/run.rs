@@ -97,7 +97,8 @@ fn start(paths: &Paths, layout: &Layout) -> Result<Started, MachineError> {
             .iter()
             .map(|share| (share.folder.clone(), share.tag.clone()))
             .collect(),
-        rosetta: settings.rosetta,
+        // No setting asks for it, as the agent does not register it with the kernel.
+        rosetta: false,
     };
     let arguments = arguments(&config)?;
     let token = prepare_files(&appliance, layout, size, Some("dhcp"))?;
