@@ -122,6 +122,7 @@ async fn info(context: &Context, machine: &dyn VirtualMachine, args: &FormatArgs
     let console = layout.join("console.log");
     let folder = appliance::folder(&context.paths);
     let kernel = Appliance::open(&folder).map(|it| it.kernel_version().to_owned());
+    let brought = appliance::is_own(&context.paths);
     let agent = match machine.activity().await? {
         Some(Reply::Activity {
             containers,
@@ -134,6 +135,7 @@ async fn info(context: &Context, machine: &dyn VirtualMachine, args: &FormatArgs
         "Machine": layout.to_string_lossy(),
         "Console": console.to_string_lossy(),
         "Appliance": folder.to_string_lossy(),
+        "ApplianceEmbedded": brought,
         "KernelVersion": kernel.as_ref().ok(),
         "ActiveContainers": agent.map(|(containers, _)| containers),
         "AgentMemory": agent.map(|(_, resident)| resident),
@@ -141,7 +143,8 @@ async fn info(context: &Context, machine: &dyn VirtualMachine, args: &FormatArgs
     print(&fields, args, || {
         output::result(format!("machine:     {}", layout.display()));
         output::result(format!("console:     {}", console.display()));
-        output::result(format!("appliance:   {}", folder.display()));
+        let origin = if brought { ", from this program" } else { "" };
+        output::result(format!("appliance:   {}{origin}", folder.display()));
         match kernel {
             Ok(version) => output::result(format!("kernel:      {version}")),
             Err(error) => output::result(format!("kernel:      {:#}", anyhow::Error::from(error))),

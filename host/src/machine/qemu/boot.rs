@@ -102,7 +102,7 @@ async fn adopt_recorded(
     record: &Record,
 ) -> Result<(Booted, Ready), MachineError> {
     let gone = |what: &str| MachineError::Failed(format!("its {what} is gone"));
-    let virtiofsd = Appliance::open(&appliance::folder(paths))?.verified(VIRTIOFS_HELPER)?;
+    let virtiofsd = Appliance::open(&appliance::folder(paths))?.helper(VIRTIOFS_HELPER)?;
     let ready = record.ready.clone().ok_or_else(|| gone("supervisor"))?;
     if !record.qemu.is_alive() {
         return Err(gone("hypervisor"));
@@ -126,12 +126,22 @@ async fn adopt_recorded(
     Ok((Booted::new(processes, shares, record), ready))
 }
 
-/// Boots the machine and waits for its agent.
+/// Boots the machine and waits for its agent. An appliance that turns out to be
+/// damaged is unpacked again, where this program brings it along.
 pub(super) async fn boot(paths: &Paths, layout: &Layout) -> Result<(Booted, Ready), MachineError> {
+    match boot_installed(paths, layout).await {
+        Err(MachineError::BadAppliance { .. }) if appliance::restore(paths)? => {
+            boot_installed(paths, layout).await
+        }
+        result => result,
+    }
+}
+
+async fn boot_installed(paths: &Paths, layout: &Layout) -> Result<(Booted, Ready), MachineError> {
     let appliance = Appliance::open(&appliance::folder(paths))?;
     let qemu =
         find_program(&Backend::Qemu.program()).ok_or(MachineError::NoHypervisor(Backend::Qemu))?;
-    let virtiofsd = appliance.verified(VIRTIOFS_HELPER)?;
+    let virtiofsd = appliance.helper(VIRTIOFS_HELPER)?;
     let token = prepare_files(&appliance, layout)?;
     let user = User::of_machine(layout.folder());
     let random = u32::from_ne_bytes(random()?);
@@ -177,6 +187,7 @@ fn configure(
 ) -> Result<QemuConfig, MachineError> {
     Ok(QemuConfig {
         name: layout.folder().to_owned(),
+        arch: hypervisor.arch,
         accelerator: hypervisor.accelerator,
         kernel: hypervisor.kernel()?,
         initrd: hypervisor.file(&layout.initrd())?,

@@ -2,13 +2,14 @@
 //! agent grows to the size that it finds.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use crate::files;
+
 /// What the guest may fill; the file takes only what is used.
 const DISK_BYTES: u64 = 64 << 30;
-const BLOCK: usize = 64 << 10;
 
 /// Makes the disk at `path` where there is none. It appears whole or not at all.
 pub(super) fn ensure(path: &Path, template: impl FnOnce() -> io::Result<File>) -> io::Result<()> {
@@ -26,31 +27,19 @@ pub(super) fn ensure(path: &Path, template: impl FnOnce() -> io::Result<File>) -
         .create_new(true)
         .mode(0o600)
         .open(&fresh)?;
-    copy_sparse(&mut template()?, &mut disk)?;
+    files::copy_sparse(&mut template()?, &mut disk)?;
     disk.set_len(DISK_BYTES)?;
     disk.sync_all()?;
     fs::rename(&fresh, path)
 }
 
-/// Copies what is not zero.
-fn copy_sparse(from: &mut File, to: &mut File) -> io::Result<()> {
-    let mut block = vec![0; BLOCK];
-    loop {
-        let count = from.read(&mut block)?;
-        if count == 0 {
-            return Ok(());
-        }
-        match block[..count].iter().all(|&byte| byte == 0) {
-            true => to.seek(SeekFrom::Current(count as i64)).map(drop)?,
-            false => to.write_all(&block[..count])?,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::os::unix::fs::MetadataExt;
+
+    const BLOCK: usize = 64 << 10;
 
     #[test]
     fn a_disk_is_sparse_and_keeps_the_templates_content() {
