@@ -6,21 +6,55 @@
 
 use std::env;
 use std::error::Error;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 const SOURCE: &str = "hello/main.rs";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rustc-check-cfg=cfg(embedded_hello)");
+    println!("cargo::rustc-check-cfg=cfg(compiled_bundle)");
+    compile_bundle_in()?;
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={SOURCE}");
     let rustc = Rustc::from_environment()?;
     rustc.watch_targets();
     match rustc.build_hello() {
-        Ok(()) => println!("cargo::rustc-cfg=embedded_hello"),
+        Ok(()) => {
+            compress(&rustc.output)?;
+            println!("cargo::rustc-cfg=embedded_hello");
+        }
         Err(reason) => println!("cargo::warning=left out the image `hello`: {reason}"),
     }
+    Ok(())
+}
+
+/// An appliance as one file, to be compiled in: for systems where a program's file
+/// cannot be lengthened once it is signed (macOS).
+const BUNDLE: &str = "ISOLAZI_BUNDLE";
+
+fn compile_bundle_in() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-env-changed={BUNDLE}");
+    let Some(named) = env::var_os(BUNDLE).filter(|value| !value.is_empty()) else {
+        return Ok(());
+    };
+    let file = std::fs::canonicalize(&named)
+        .map_err(|error| format!("{BUNDLE}={}: {error}", named.display()))?;
+    println!("cargo::rerun-if-changed={}", file.display());
+    println!("cargo::rustc-env={BUNDLE}={}", file.display());
+    println!("cargo::rustc-cfg=compiled_bundle");
+    Ok(())
+}
+
+/// As the program is needed seldom, and travels in every program of isolazi's.
+fn compress(file: &Path) -> Result<(), Box<dyn Error>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(&std::fs::read(file)?)?;
+    std::fs::write(file.with_extension("gz"), encoder.finish()?)?;
     Ok(())
 }
 

@@ -12,8 +12,8 @@ use isolazi_protocol::{
 };
 
 use crate::connection::{Conversation, ConversationError, Incoming, Listener, Speaker};
-use crate::image::{LayerSink, LayerWriter, SinkError};
-use crate::machine::{Machine, MachineError};
+use crate::image::{LayerSink, LayerWriter, Platform, SinkError};
+use crate::machine::{GuestArch, Machine, MachineError};
 
 /// Why the engine did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,14 @@ impl Engine {
     /// The same, with other bounds for layers that are put into it.
     pub fn with_bounds(self, bounds: LayerBounds) -> Self {
         Self { bounds, ..self }
+    }
+
+    /// What its processor executes without an interpreter.
+    pub fn platform(&self) -> Platform {
+        match self.isolation() {
+            Isolation::Process => Platform::host(),
+            Isolation::Vm => GuestArch::current().platform(),
+        }
     }
 
     /// How its containers are kept apart from the host.

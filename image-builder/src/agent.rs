@@ -14,32 +14,62 @@ use crate::progress::Progress;
 use crate::tools::ToolsError;
 
 const NAME: &str = "isolazi-agent";
+const HOST: &str = "isolazi";
 
 /// The agent's executable, as new as its sources. What is there is left to
 /// cargo, which knows best what has changed.
 pub(crate) fn provide(
     arch: Arch,
+    cross: bool,
     workspace: &Path,
     log: &Log,
     progress: &mut Progress<'_>,
 ) -> Result<PathBuf, BuildError> {
     ensure_target(arch, log, progress)?;
     progress.say("building the agent …");
-    let said = command::output(&mut build(arch, workspace), log)?;
-    let built = executable(&said).ok_or_else(|| CommandError::Output {
-        program: "cargo build".to_owned(),
-        wanted: NAME,
-    })?;
-    Ok(built)
+    Ok(run(&mut build(arch, cross, workspace), NAME, log)?)
 }
 
-fn build(arch: Arch, workspace: &Path) -> Command {
+/// This machine's `isolazi`, as new as its sources.
+pub(crate) fn program(
+    workspace: &Path,
+    log: &Log,
+    progress: &mut Progress<'_>,
+) -> Result<PathBuf, BuildError> {
+    progress.say("building isolazi …");
+    let mut command = cargo();
+    command.current_dir(workspace);
+    command.args(["build", "--release", "--package", HOST, "--bin", HOST]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    Ok(run(&mut command, HOST, log)?)
+}
+
+/// Runs cargo, which says where the executable `name` is.
+fn run(cargo: &mut Command, name: &'static str, log: &Log) -> Result<PathBuf, CommandError> {
+    let said = command::output(cargo, log)?;
+    executable(&said, name).ok_or_else(|| CommandError::Output {
+        program: "cargo build".to_owned(),
+        wanted: name,
+    })
+}
+
+fn build(arch: Arch, cross: bool, workspace: &Path) -> Command {
     let mut command = cargo();
     command.current_dir(workspace);
     command.args(["build", "--release", "--package", NAME, "--bin", NAME]);
     command.args(["--target", arch.musl_target()]);
+    if cross {
+        // It only links: Rust brings its own libc for this target.
+        command.env(linker_variable(arch), arch.cross_compiler());
+    }
     command.args(["--message-format", "json-render-diagnostics"]);
     command
+}
+
+/// By which cargo is told the linker of a target.
+fn linker_variable(arch: Arch) -> String {
+    let target = arch.musl_target().replace('-', "_").to_uppercase();
+    format!("CARGO_TARGET_{target}_LINKER")
 }
 
 /// The cargo that runs this program, or else the one of the search path.
@@ -59,12 +89,12 @@ struct Target {
     name: String,
 }
 
-fn executable(said: &str) -> Option<PathBuf> {
+fn executable(said: &str, name: &str) -> Option<PathBuf> {
     let messages = said
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok());
     messages
-        .filter(|message: &Message| message.target.as_ref().is_some_and(|it| it.name == NAME))
+        .filter(|message: &Message| message.target.as_ref().is_some_and(|it| it.name == name))
         .find_map(|message| message.executable)
 }
 
@@ -106,7 +136,11 @@ mod tests {
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        assert_eq!(executable(said), Some(PathBuf::from("/t/isolazi-agent")));
-        assert_eq!(executable("{}"), None);
+        assert_eq!(
+            executable(said, NAME),
+            Some(PathBuf::from("/t/isolazi-agent"))
+        );
+        assert_eq!(executable(said, HOST), None);
+        assert_eq!(executable("{}", NAME), None);
     }
 }

@@ -13,13 +13,13 @@ use crate::cache::{Cache, Piece};
 use crate::command::Log;
 use crate::error::BuildError;
 use crate::files::{self, failed};
-use crate::helpers::{self, HELPERS};
+use crate::helpers::{self, HELPERS, Helper};
 use crate::output::{self, Content, Item};
 use crate::progress::Progress;
 use crate::{Arch, agent, disk, initramfs, kernel};
 
-/// Kernel, agent, data disk, helpers, folder.
-const STEPS: usize = 4 + HELPERS.len();
+/// Kernel, agent, data disk, folder; helpers come on top.
+const STEPS: usize = 4;
 
 const PROGRAM: u32 = 0o755;
 const DATA: u32 = 0o644;
@@ -53,19 +53,24 @@ pub struct Built {
 pub fn build(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Built, BuildError> {
     let host = Arch::host()?;
     let arch = options.arch.unwrap_or(host);
-    if arch != host {
-        return Err(BuildError::Cross { wanted: arch, host });
-    }
     let folder = match &options.output {
         Some(folder) => folder.clone(),
         None => default_output(arch)?,
     };
     output::check_replaceable(&folder)?;
     let workspace = workspace()?;
-    let mut progress = Progress::new(STEPS, tell);
+    let helpers = helpers_of(arch, host);
+    let mut progress = Progress::new(STEPS + helpers.len(), tell);
     let root = cache_root(options)?;
     let cache = Cache::open(&root, || progress.say(&waiting_for(&root)))?;
-    let parts = Parts::collect(arch, options, &workspace, &cache, &mut progress)?;
+    let work = Work {
+        arch,
+        cross: arch != host,
+        helpers,
+        workspace: &workspace,
+        cache: &cache,
+    };
+    let parts = Parts::collect(&work, options, &mut progress)?;
     let (manifest, items) = parts.assemble(arch)?;
     progress.advance();
     let unchanged = output::is_current(&folder, &manifest);
@@ -103,7 +108,7 @@ pub fn default_output(arch: Arch) -> Result<PathBuf, BuildError> {
     Ok(data.join("isolazi/appliance").join(arch.name()))
 }
 
-fn cache_root(options: &Options) -> Result<PathBuf, BuildError> {
+pub(crate) fn cache_root(options: &Options) -> Result<PathBuf, BuildError> {
     let root = match &options.cache {
         Some(root) => root.clone(),
         None => dirs::cache_dir()
@@ -118,13 +123,29 @@ fn cache_root(options: &Options) -> Result<PathBuf, BuildError> {
 }
 
 /// The sources of isolazi, from where this program was compiled.
-fn workspace() -> Result<PathBuf, BuildError> {
+pub(crate) fn workspace() -> Result<PathBuf, BuildError> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     if folder.join("guest-agent/Cargo.toml").is_file() {
         Ok(folder)
     } else {
         Err(BuildError::NoWorkspace(folder))
     }
+}
+
+/// Helpers run beside the hypervisor, so an appliance that is built on another
+/// kind of machine than it is for has none.
+fn helpers_of(arch: Arch, host: Arch) -> &'static [Helper] {
+    if arch == host { &HELPERS } else { &[] }
+}
+
+/// What a build has to do, and with what.
+struct Work<'a> {
+    arch: Arch,
+    /// Whether that is another processor than this one.
+    cross: bool,
+    helpers: &'static [Helper],
+    workspace: &'a Path,
+    cache: &'a Cache,
 }
 
 /// All that goes into an appliance.
@@ -137,28 +158,33 @@ struct Parts {
 
 impl Parts {
     fn collect(
-        arch: Arch,
+        work: &Work<'_>,
         options: &Options,
-        workspace: &Path,
-        cache: &Cache,
         progress: &mut Progress<'_>,
     ) -> Result<Self, BuildError> {
+        let Work {
+            arch,
+            cross,
+            workspace,
+            cache,
+            ..
+        } = *work;
         progress.advance();
         let recipe = kernel::Recipe {
             arch,
-            cross: false,
+            cross,
             fragments: &workspace.join("kernel-config"),
             source: options.kernel_source.as_deref(),
         };
         let kernel = kernel::provide(&recipe, cache, progress)?;
         progress.advance();
         let log = Log::create(cache.log("agent"))?;
-        let agent = agent::provide(arch, workspace, &log, progress)?;
+        let agent = agent::provide(arch, cross, workspace, &log, progress)?;
         let agent = fs::read(&agent).map_err(failed("read", &agent))?;
         progress.advance();
         let data = disk::provide(cache, progress)?;
         let mut helpers = Vec::new();
-        for helper in &HELPERS {
+        for helper in work.helpers {
             progress.advance();
             helpers.push((helper.name, helpers::provide(helper, cache, progress)?));
         }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use isolazi_protocol::appliance::ManifestError;
 
-use crate::Arch;
 use crate::arch::UnknownArch;
+use crate::bundle::BundleError;
 use crate::command::CommandError;
 use crate::cpio::TooLarge;
 use crate::files::FileError;
@@ -19,16 +19,6 @@ pub enum BuildError {
     /// This machine or the one asked for is of no known kind.
     #[error(transparent)]
     Arch(#[from] UnknownArch),
-    /// The one asked for is not the one of this machine.
-    #[error(
-        "building for {wanted} on {host} is not supported yet: build on a machine of that kind"
-    )]
-    Cross {
-        /// What was asked for.
-        wanted: Arch,
-        /// What this is.
-        host: Arch,
-    },
     /// There is no place to put something.
     #[error("no home folder to keep the {what} in: give {option}")]
     NoHome {
@@ -66,6 +56,9 @@ pub enum BuildError {
     /// The initramfs cannot hold something.
     #[error(transparent)]
     Initramfs(#[from] TooLarge),
+    /// Program and appliance cannot be put together.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// The manifest cannot be written.
     #[error(transparent)]
     Manifest(#[from] ManifestError),

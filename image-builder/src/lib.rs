@@ -9,13 +9,15 @@
 //! ```
 //!
 //! [`build()`] makes what is missing, so that a second
-//! run with nothing changed does little more than compare hashes.
+//! run with nothing changed does little more than compare hashes. [`bundle()`] puts
+//! the folder behind a program, as one file to install.
 
 #![forbid(unsafe_code)]
 
 mod agent;
 mod arch;
 mod build;
+mod bundle;
 mod cache;
 mod command;
 pub mod cpio;
@@ -32,6 +34,7 @@ mod tools;
 
 pub use arch::{Arch, UnknownArch};
 pub use build::{Built, Options, build, default_output};
+pub use bundle::{BundleError, BundleOptions, Front, bundle};
 pub use error::BuildError;
 pub use hypervisor::ensure_hypervisor;
 pub use progress::Progress;

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use isolazi_image_builder::{Arch, Options, build, ensure_hypervisor};
+use isolazi_image_builder::{
+    Arch, BundleOptions, Front, Options, build, bundle, ensure_hypervisor,
+};
 
 /// Builds the appliance: the kernel, agent and disk that `isolazi --vm` boots
 #[derive(Parser)]
@@ -18,6 +20,8 @@ struct Cli {
 enum Command {
     /// Build what is missing or has changed
     Build(BuildArgs),
+    /// Make one file of a program and its appliance, which is the whole installation
+    Bundle(BundleArgs),
     /// Install the hypervisor that boots the appliance, where it is missing
     Hypervisor,
 }
@@ -40,10 +44,29 @@ struct BuildArgs {
     cache: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct BundleArgs {
+    /// The program, for Linux or Windows [default: this checkout's, built now as its
+    /// appliance is]
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// No program: the result is to be compiled in, by ISOLAZI_BUNDLE=FILE
+    #[arg(long, conflicts_with = "program")]
+    payload_only: bool,
+    /// Folder of the appliance [default: where `build` puts the one for the program's
+    /// processor]
+    #[arg(long, value_name = "DIR")]
+    appliance: Option<PathBuf>,
+    /// The file to make
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
 fn main() -> ExitCode {
     let mut tell = |line: &str| eprintln!("{line}");
     let result = match Cli::parse().command {
         Command::Build(args) => build(&args.into(), &mut tell).map(drop),
+        Command::Bundle(args) => bundle(&args.into(), &mut tell).map(drop),
         Command::Hypervisor => ensure_hypervisor(&mut tell),
     };
     match result {
@@ -62,6 +85,20 @@ impl From<BuildArgs> for Options {
             output: args.output,
             kernel_source: args.kernel_source,
             cache: args.cache,
+        }
+    }
+}
+
+impl From<BundleArgs> for BundleOptions {
+    fn from(args: BundleArgs) -> Self {
+        Self {
+            front: match args.program {
+                Some(program) => Front::Program(program),
+                None if args.payload_only => Front::Nothing,
+                None => Front::Built,
+            },
+            appliance: args.appliance,
+            output: args.output,
         }
     }
 }

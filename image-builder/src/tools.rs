@@ -73,6 +73,11 @@ impl Tool {
         }
     }
 
+    /// What it is called.
+    pub(crate) const fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn is_present(&self, path: &OsStr) -> bool {
         match self.probe {
             Probe::Program => in_path(self.name, path),

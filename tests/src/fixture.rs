@@ -21,6 +21,7 @@ const SCRIPT: &str = include_str!("../fixtures/make-images.sh");
 const PROBE: &str = include_str!("../fixtures/probe.rs");
 const TRUE: &str = include_str!("../fixtures/true.rs");
 const CALLS: &str = include_str!("../fixtures/calls.rs");
+const HELLO: &str = include_str!("../../host/hello/main.rs");
 const ECHO: &str = include_str!("../fixtures/echo.rs");
 const MANY_CALLS: &str = include_str!("../fixtures/many-calls.rs");
 const SERVERS: &str = include_str!("../fixtures/make-servers.sh");
@@ -92,6 +93,11 @@ pub fn small_init(folder: &Path) -> Result<PathBuf> {
 /// A server on port 7 that gives back what it is told, for the benches.
 pub fn echo(folder: &Path) -> Result<PathBuf> {
     compile("echo", ECHO, folder)
+}
+
+/// The program of the image `hello`, for a processor.
+pub fn hello_for(arch: &str, folder: &Path) -> Result<PathBuf> {
+    compile_for(arch, "hello", HELLO, folder)
 }
 
 /// A program that makes system calls by number.
@@ -192,11 +198,18 @@ fn make(folder: &Path) -> Result<()> {
 }
 
 fn compile(name: &str, source: &str, folder: &Path) -> Result<PathBuf> {
+    compile_for(env::consts::ARCH, name, source, folder)
+}
+
+fn compile_for(arch: &str, name: &str, source: &str, folder: &Path) -> Result<PathBuf> {
     let file = folder.join(format!("{name}.rs"));
     let program = folder.join(name);
     fs::write(&file, source)?;
-    let target = musl_target();
+    let target = format!("{arch}-unknown-linux-musl");
+    // The linker that comes with Rust knows all processors.
     let options = [
+        "-Clinker=rust-lld",
+        "-Clinker-flavor=ld.lld",
         "-O",
         "-Cpanic=abort",
         "-Cstrip=symbols",

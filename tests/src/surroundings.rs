@@ -84,6 +84,16 @@ pub fn appliance() -> Result<PathBuf> {
     Ok(data.join("isolazi/appliance").join(env::consts::ARCH))
 }
 
+/// The appliance for another processor: `ISOLAZI_APPLIANCE_` and its name, or the
+/// user's own.
+pub fn foreign_appliance(arch: &str) -> Result<PathBuf> {
+    if let Some(named) = env::var_os(format!("ISOLAZI_APPLIANCE_{arch}")) {
+        return Ok(named.into());
+    }
+    let data = dirs::data_dir().context("this user has no data folder; set XDG_DATA_HOME")?;
+    Ok(data.join("isolazi/appliance").join(arch))
+}
+
 /// The program under test: `ISOLAZI_BIN`, or what cargo put beside this one.
 pub fn program() -> Result<PathBuf> {
     let program = match env::var_os("ISOLAZI_BIN") {

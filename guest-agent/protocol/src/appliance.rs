@@ -14,6 +14,8 @@
 //! them. A manifest that deserializes has a known format and plain file names,
 //! so joining a name to the folder never leaves it.
 
+pub mod bundle;
+
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -230,11 +232,11 @@ impl Manifest {
 mod tests {
     use super::*;
 
-    fn name(text: &str) -> FileName {
+    pub(super) fn name(text: &str) -> FileName {
         FileName::try_from(text.to_owned()).unwrap()
     }
 
-    fn manifest() -> Manifest {
+    pub(super) fn manifest() -> Manifest {
         let entry = FileEntry {
             digest: Digest::from_bytes(&[7; 32]),
             size: 42,

@@ -18,6 +18,7 @@
 mod environment;
 mod error;
 mod exec;
+mod foreign;
 mod init;
 mod label;
 mod limits;

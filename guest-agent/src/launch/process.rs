@@ -2,7 +2,8 @@
 //! the user, with that user's privileges only, and then the command.
 
 use std::convert::Infallible;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -15,6 +16,7 @@ use isolazi_protocol::ExecSpec;
 
 use super::environment::{DEFAULT_PATH, Environment, arguments};
 use super::error::{At, LaunchError, Stage};
+use super::foreign;
 use super::init::Init;
 use super::label::Labels;
 use super::limits;
@@ -185,16 +187,21 @@ impl<'a> Process<'a> {
             return Err(LaunchError::new(Stage::Plan, "no command to run"));
         };
         let name = command.to_string_lossy();
-        let errno = if command.to_bytes().contains(&b'/') {
-            self.execute_file(command, environment)
+        let (errno, path) = if command.to_bytes().contains(&b'/') {
+            (self.execute_file(command, environment), command.clone())
         } else {
             self.execute_in_path(command, environment)
         };
+        let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+        if let Some(reason) = foreign::explain(&name, path, errno) {
+            return Err(LaunchError::new(Stage::Exec, reason));
+        }
         Err(errno).at(Stage::Exec, || describe(&name, errno))
     }
 
-    fn execute_in_path(&self, command: &CStr, environment: &[CString]) -> Errno {
-        let mut answer = Errno::ENOENT;
+    /// Why it could not, and which file.
+    fn execute_in_path(&self, command: &CString, environment: &[CString]) -> (Errno, CString) {
+        let mut answer = (Errno::ENOENT, command.clone());
         if command.is_empty() {
             return answer;
         }
@@ -206,8 +213,8 @@ impl<'a> Process<'a> {
             };
             match self.execute_file(&path, environment) {
                 Errno::ENOENT | Errno::ENOTDIR => {}
-                Errno::EACCES => answer = Errno::EACCES,
-                other => return other,
+                Errno::EACCES => answer = (Errno::EACCES, path),
+                other => return (other, path),
             }
         }
         answer

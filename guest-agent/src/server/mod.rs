@@ -227,8 +227,18 @@ fn same(a: &Token, b: &Token) -> bool {
 /// with a request is reported to the client instead.
 pub async fn serve<S>(stream: S, engine: Arc<Engine>) -> Result<(), TransportError>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    converse(Box::new(stream), engine).await
+}
+
+/// Whatever a client is connected by. One type for all of them keeps the program small.
+type AnyStream = Box<dyn ByteStream>;
+
+trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for S {}
+
+async fn converse(stream: AnyStream, engine: Arc<Engine>) -> Result<(), TransportError> {
     let counted = Counted::new(&engine.conversations);
     let mut client = Transport::new(stream);
     let opening = tokio::time::timeout(PATIENCE, open(&mut client, &engine)).await;

@@ -15,12 +15,12 @@ use crate::output;
 
 pub(super) async fn pull(context: &Context, args: &PullArgs) -> Result<()> {
     let reference: Reference = args.image.parse()?;
-    let platform = platform(args.platform.as_deref())?;
     let progress: Arc<dyn Progress> = match args.quiet {
         true => Arc::new(NoProgress),
         false => stderr_progress(),
     };
     let engine = context.engine()?;
+    let platform = wanted_of(&engine, args.platform.as_deref())?;
     let image = match embedded(context, &args.image, args.platform.as_deref())? {
         Some(image) => {
             push(context, &engine, &image).await?;
@@ -48,7 +48,7 @@ pub(super) async fn obtain(
     if let Some(image) = embedded(context, name, wanted)? {
         return Ok(image);
     }
-    let platform = platform(wanted)?;
+    let platform = wanted_of(engine, wanted)?;
     if policy == PullPolicy::Always {
         return fetch(context, engine, &reference, platform, stderr_progress()).await;
     }
@@ -108,6 +108,27 @@ pub(super) fn platform(wanted: Option<&str>) -> Result<Platform> {
         .map(str::parse)
         .transpose()?
         .unwrap_or_else(Platform::host))
+}
+
+/// What was asked for, else what the engine's processor executes.
+fn wanted_of(engine: &Engine, wanted: Option<&str>) -> Result<Platform> {
+    match wanted {
+        Some(wanted) => Ok(wanted.parse()?),
+        None => Ok(engine.platform()),
+    }
+}
+
+/// Says that an image that nobody asked to be foreign is, as Docker does: perhaps the
+/// kernel has an interpreter for it, perhaps the image only says so.
+pub(super) fn warn_of_foreign(engine: &Engine, image: &Image) {
+    let here = engine.platform();
+    if let Some(is) = &image.platform
+        && !suits(image, &here)
+    {
+        output::warning(&format!(
+            "The requested image's platform ({is}) does not match the detected host platform ({here}) and no specific platform was requested"
+        ));
+    }
 }
 
 fn suits(image: &Image, wanted: &Platform) -> bool {

@@ -124,6 +124,9 @@ async fn prepare(
     let env_files = options::environment_files(&args.process.env_file)?;
     let platform = args.platform.as_deref();
     let image = pull::obtain(context, engine, &args.image, platform, args.settings.pull).await?;
+    if platform.is_none() {
+        pull::warn_of_foreign(engine, &image);
+    }
     let outside = engine.machine().outside();
     options.network = options::network_options(&args.network, &image.config.exposed_ports)?;
     options.network.host = outside.host;

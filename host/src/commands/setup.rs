@@ -1,5 +1,5 @@
 //! What `--vm` needs and a fresh machine does not have: the appliance, which a
-//! checkout builds on first use, and the hypervisor.
+//! release unpacks and a checkout builds on first use, and the hypervisor.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use crate::commands::Context;
-use crate::machine::appliance::{self, Appliance};
+use crate::machine::appliance;
 use crate::machine::backend::find_program;
 use crate::machine::{Backend, MachineError};
 use crate::output;
@@ -15,15 +15,17 @@ use crate::output;
 /// The checkout that this program was built in.
 const CHECKOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Builds the appliance where none is installed that fits this program, and
-/// installs the hypervisor where it is missing. Whoever names an appliance
-/// (`ISOLAZI_APPLIANCE`) looks after both.
+/// Unpacks the appliance that this program brings along; where it brings none, builds
+/// it where none is installed that fits this program, and installs the hypervisor
+/// where it is missing. Whoever names an appliance (`ISOLAZI_APPLIANCE`) looks after
+/// both.
 pub(super) async fn ensure_machine(context: &Context) -> Result<()> {
     let folder = appliance::folder(&context.paths);
     let named = std::env::var_os(appliance::LOCATION_VARIABLE).is_some();
     let checkout = Path::new(CHECKOUT);
     let can_build = !named && checkout.join("image-builder/Cargo.toml").exists();
-    match Appliance::open(&folder) {
+    let unpacking = || output::progress("Unpacking the virtual machine's kernel and agent");
+    match appliance::provide(&context.paths, unpacking) {
         Ok(_) => {}
         Err(MachineError::NoAppliance(_) | MachineError::BadAppliance { .. }) if can_build => {
             output::progress(

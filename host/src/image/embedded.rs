@@ -9,6 +9,9 @@
 //! written to the store only when it is not there yet. So a new version of
 //! isolazi brings its own, and the store lists and keeps it like any other.
 
+use std::io::{self, Read};
+
+use flate2::read::MultiGzDecoder;
 use isolazi_protocol::Digest;
 use serde_json::json;
 
@@ -17,8 +20,9 @@ use super::platform::Platform;
 use super::reference::Reference;
 use super::store::{Image, ImageStore, digest_of};
 
+/// Its program, compressed.
 #[cfg(embedded_hello)]
-const HELLO: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/hello")));
+const HELLO: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/hello.gz")));
 #[cfg(not(embedded_hello))]
 const HELLO: Option<&[u8]> = None;
 
@@ -69,11 +73,18 @@ pub fn embedded(store: &ImageStore, name: &str) -> Result<Option<Image>, Embedde
         name: name.to_owned(),
         target: format!("{}-unknown-linux-musl", std::env::consts::ARCH),
     })?;
-    let parts = Parts::new(program).map_err(|source| EmbeddedError::Made {
+    let made = decompressed(program).and_then(|program| Parts::new(&program));
+    let parts = made.map_err(|source| EmbeddedError::Made {
         name: name.to_owned(),
         source,
     })?;
     Ok(Some(parts.put(store)?))
+}
+
+fn decompressed(program: &[u8]) -> io::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    MultiGzDecoder::new(program).read_to_end(&mut plain)?;
+    Ok(plain)
 }
 
 /// The blobs of the image.

@@ -35,6 +35,8 @@ mod render;
 mod sink;
 mod store;
 
+pub(crate) use archive::{Hashed, decompressed};
+
 pub use archive::{ArchiveError, ImportOptions, Loaded, Selection, import, load, save};
 pub use config::ImageConfig;
 pub use credentials::{Credential, CredentialError, Credentials, Kept, registry_of};

@@ -1,6 +1,8 @@
 //! The appliance on disk: finding it, and trusting it only as far as its
 //! manifest's checksums hold.
 
+pub mod bundle;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,7 +11,7 @@ use isolazi_protocol::Digest;
 use isolazi_protocol::appliance::{MANIFEST, MAX_MANIFEST_BYTES, Manifest};
 use sha2::{Digest as _, Sha256};
 
-use crate::machine::MachineError;
+use crate::machine::{GuestArch, MachineError};
 use crate::paths::Paths;
 
 /// Names another place for the appliance.
@@ -33,9 +35,57 @@ pub fn folder(paths: &Paths) -> PathBuf {
         return own;
     }
     match dirs::data_dir() {
-        Some(data) => data.join("isolazi/appliance").join(std::env::consts::ARCH),
+        Some(data) => data
+            .join("isolazi/appliance")
+            .join(GuestArch::current().name()),
         None => own,
     }
+}
+
+/// The appliance in `folder`, or the one that this program brings along, which is
+/// unpacked there where it is missing, older or cut short. One that the user has put
+/// somewhere is left alone ([`is_chosen`]).
+pub fn provide(paths: &Paths, unpacking: impl FnOnce()) -> Result<Appliance, MachineError> {
+    let folder = folder(paths);
+    if let Some(bundle) = own_bundle(paths)?
+        && !bundle.is_installed(&folder)
+    {
+        unpacking();
+        bundle.install(&folder, || bundle.is_installed(&folder))?;
+    }
+    Appliance::open(&folder)
+}
+
+/// Unpacks once more what turned out to be damaged. Says whether there is something
+/// to unpack.
+pub fn restore(paths: &Paths) -> Result<bool, MachineError> {
+    let Some(bundle) = own_bundle(paths)? else {
+        return Ok(false);
+    };
+    let folder = folder(paths);
+    let intact = || Appliance::open(&folder).is_ok_and(|found| found.verify().is_ok());
+    bundle.install(&folder, intact)?;
+    Ok(true)
+}
+
+/// Whether the appliance in use is the one that this program brings along.
+pub fn is_own(paths: &Paths) -> bool {
+    let own = own_bundle(paths).ok().flatten();
+    own.is_some_and(|bundle| bundle.is_installed(&folder(paths)))
+}
+
+/// What this program brings along, where that is to be used.
+fn own_bundle(paths: &Paths) -> Result<Option<bundle::Bundle>, MachineError> {
+    match is_chosen(paths) {
+        true => Ok(None),
+        false => bundle::Bundle::own(),
+    }
+}
+
+/// Whether the user has chosen the appliance: by the environment, or by putting one
+/// into the data root.
+pub fn is_chosen(paths: &Paths) -> bool {
+    std::env::var_os(LOCATION_VARIABLE).is_some() || paths.appliance().join(MANIFEST).exists()
 }
 
 impl Appliance {
@@ -57,7 +107,7 @@ impl Appliance {
         let manifest: Manifest =
             serde_json::from_slice(&text).map_err(|error| bad(format!("{MANIFEST}: {error}")))?;
         manifest
-            .check_usable(std::env::consts::ARCH)
+            .check_usable(GuestArch::current().name())
             .map_err(|error| bad(error.to_string()))?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -90,6 +140,22 @@ impl Appliance {
     /// Where it lies.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The path of a program that runs beside the hypervisor, after checking its
+    /// content; `None` where the appliance was built on another kind of machine, and
+    /// so has none.
+    pub fn helper(&self, name: &str) -> Result<Option<PathBuf>, MachineError> {
+        match self.manifest.files.contains_key(name) {
+            true => self.verified(name).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Checks the content of all files.
+    fn verify(&self) -> Result<(), MachineError> {
+        let mut names = self.manifest.files.keys();
+        names.try_for_each(|name| self.verified(name.as_str()).map(drop))
     }
 
     /// The path of a file of the appliance, after checking its content.

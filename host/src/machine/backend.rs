@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use serde::Deserialize;
 
-use crate::machine::{MachineError, VirtualMachine};
+use crate::machine::{GuestArch, MachineError, VirtualMachine};
 use crate::paths::Paths;
 
 /// Names the backend, before the settings.
@@ -70,7 +70,7 @@ impl Backend {
     /// The program that it takes, as it is found on the PATH.
     pub fn program(self) -> String {
         match self {
-            Self::Qemu => format!("qemu-system-{}", std::env::consts::ARCH),
+            Self::Qemu => format!("qemu-system-{}", GuestArch::current()),
             Self::Vfkit => "vfkit".to_owned(),
             Self::Lima => "limactl".to_owned(),
             Self::Wsl2 => "wsl.exe".to_owned(),
@@ -80,7 +80,14 @@ impl Backend {
     /// How its program is installed.
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::Qemu => "install QEMU (Debian, Ubuntu: apt-get install qemu-system-x86)",
+            Self::Qemu => match GuestArch::current() {
+                GuestArch::X86_64 => {
+                    "install QEMU (Debian, Ubuntu: apt-get install qemu-system-x86)"
+                }
+                GuestArch::Aarch64 => {
+                    "install QEMU (Debian, Ubuntu: apt-get install qemu-system-arm)"
+                }
+            },
             Self::Vfkit => "install it: brew install vfkit",
             Self::Lima => "install it: brew install lima",
             Self::Wsl2 => "install it, as an administrator: wsl --install",
@@ -89,6 +96,7 @@ impl Backend {
 
     /// The machine of a data root. Starts nothing.
     pub fn open(self, paths: &Paths) -> Result<Arc<dyn VirtualMachine>, MachineError> {
+        GuestArch::check()?;
         match self {
             #[cfg(any(target_os = "linux", target_os = "macos"))]
             Self::Qemu | Self::Vfkit | Self::Lima => {

@@ -4,6 +4,7 @@
 //! a guest under some hypervisor ([`Backend`]). Commands know only the traits.
 
 pub mod appliance;
+pub mod arch;
 pub mod backend;
 pub mod known;
 pub mod lima;
@@ -27,6 +28,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::connection::{ByteStream, Dialed};
 
+pub use arch::GuestArch;
 pub use backend::Backend;
 pub use size::MachineSize;
 pub use virtual_machine::{MachineLog, MachineState, VirtualMachine};
@@ -48,6 +50,9 @@ pub enum MachineError {
         /// Which file, and what is wrong with it.
         reason: String,
     },
+    /// The appliance that this program brings along is not whole.
+    #[error("the appliance in this program is damaged, so install isolazi again")]
+    BadBundle(#[source] std::io::Error),
     /// The hypervisor is not installed.
     #[error("{} is not installed; {}", .0.program(), .0.remedy())]
     NoHypervisor(Backend),

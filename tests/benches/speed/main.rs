@@ -8,6 +8,7 @@
 //!
 //! | name | isolazi | beside |
 //! | --- | --- | --- |
+//! | `program` | its size and start; the first use of an embedded appliance | |
 //! | `start` | `run --rm --network none` of a static `true`, natively | `runc run` of the same root under the same filter |
 //! | `boot` | QEMU's start to the agent's first answer | the same QEMU and kernel with an init that says one line |
 //! | `trips` | round trips on the wire until a container runs | |
@@ -29,6 +30,7 @@ mod measure;
 mod memory;
 mod networks;
 mod podman;
+mod program;
 mod pull;
 mod runc;
 mod start;
@@ -75,7 +77,8 @@ impl Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
-const BENCHES: [(&str, Measure); 11] = [
+const BENCHES: [(&str, Measure); 12] = [
+    ("program", program::measure),
     ("start", start::measure),
     ("trips", trips::measure),
     ("boot", boot::measure),

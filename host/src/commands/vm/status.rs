@@ -135,8 +135,9 @@ pub(super) async fn info(
     let console = machine.log(MachineLog::Console).ok();
     let size = context.config.machine.size();
     let disk = std::fs::metadata(context.paths.machine_disk()).ok();
-    let appliance = appliance::folder(&context.paths);
-    let kernel = Appliance::open(&appliance).map(|it| it.kernel_version().to_owned());
+    let place = appliance::folder(&context.paths);
+    let kernel = Appliance::open(&place).map(|it| it.kernel_version().to_owned());
+    let brought = appliance::is_own(&context.paths);
     let agent = match machine.activity().await? {
         Some(Reply::Activity {
             containers,
@@ -148,7 +149,8 @@ pub(super) async fn info(
     let fields = json!({
         "Machine": folder.to_string_lossy(),
         "Console": console.as_ref().map(|path| path.to_string_lossy()),
-        "Appliance": appliance.to_string_lossy(),
+        "Appliance": place.to_string_lossy(),
+        "ApplianceEmbedded": brought,
         "Size": { "Cpus": size.cpus, "Memory": size.memory, "Disk": size.disk },
         "DiskSize": disk.as_ref().map(std::fs::Metadata::len),
         "KernelVersion": kernel.as_ref().ok(),
@@ -161,7 +163,8 @@ pub(super) async fn info(
             output::result(format!("console:     {}", console.display()));
         }
         output::result(format!("size:        {}", size.describe()));
-        output::result(format!("appliance:   {}", appliance.display()));
+        let origin = if brought { ", from this program" } else { "" };
+        output::result(format!("appliance:   {}{origin}", place.display()));
         match kernel {
             Ok(version) => output::result(format!("kernel:      {version}")),
             Err(error) => output::result(format!("kernel:      {:#}", anyhow::Error::from(error))),

@@ -33,7 +33,7 @@ pub(super) fn compression(start: &[u8]) -> io::Result<Compression> {
 }
 
 /// Reads what `source` holds once it is decompressed.
-pub(super) fn decompressed<'a>(mut source: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn decompressed<'a>(mut source: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut start = Vec::new();
     source
         .by_ref()

@@ -24,6 +24,9 @@ use std::io;
 
 use super::error::ImageError;
 
+pub(crate) use decompress::decompressed;
+pub(crate) use stage::Hashed;
+
 pub use import::{ImportOptions, import};
 pub use load::{Loaded, load};
 pub use save::{Selection, save};

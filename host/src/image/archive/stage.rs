@@ -125,13 +125,13 @@ impl Staged {
 }
 
 /// Hashes what is read through it.
-pub(super) struct Hashed<R> {
+pub(crate) struct Hashed<R> {
     source: R,
     hasher: Sha256,
 }
 
 impl<R: Read> Hashed<R> {
-    pub(super) fn new(source: R) -> Self {
+    pub(crate) fn new(source: R) -> Self {
         Self {
             source,
             hasher: Sha256::new(),
@@ -139,7 +139,7 @@ impl<R: Read> Hashed<R> {
     }
 
     /// Of all that was read.
-    pub(super) fn digest(self) -> Digest {
+    pub(crate) fn digest(self) -> Digest {
         Digest::from_bytes(&self.hasher.finalize().into())
     }
 }

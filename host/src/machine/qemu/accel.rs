@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::helper;
 use super::hypervisor::Hypervisor;
-use crate::machine::MachineError;
+use super::{command, helper};
 use crate::machine::supervised::host_boot;
+use crate::machine::{GuestArch, MachineError};
 
 /// How Linux offers the processor's virtualization.
 pub(super) const KVM: &str = "/dev/kvm";
@@ -38,11 +38,13 @@ impl Accelerator {
         }
     }
 
-    /// As QEMU's `-cpu` wants it: all that there is.
-    pub(super) fn cpu_model(self) -> &'static str {
-        match self {
-            Self::Kvm => "host",
-            Self::Tcg => "max",
+    /// As QEMU's `-cpu` wants it: all that there is. The architected algorithm of
+    /// pointer authentication is slow to emulate; this one is as good for a guest.
+    pub(super) fn cpu_model(self, arch: GuestArch) -> &'static str {
+        match (self, arch) {
+            (Self::Kvm, _) => "host",
+            (Self::Tcg, GuestArch::X86_64) => "max",
+            (Self::Tcg, GuestArch::Aarch64) => "max,pauth-impdef=on",
         }
     }
 
@@ -58,7 +60,7 @@ impl Accelerator {
 /// The best accelerator that works for this hypervisor. `memory` keeps the answer.
 pub(super) async fn choose(hypervisor: &Hypervisor, memory: &Path) -> Accelerator {
     let device = OpenOptions::new().read(true).write(true).open(KVM);
-    if device.is_err() {
+    if device.is_err() || hypervisor.arch.is_foreign() {
         return Accelerator::Tcg;
     }
     let boot = host_boot();
@@ -139,10 +141,11 @@ async fn runs_a_kernel(hypervisor: &Hypervisor) -> Result<bool, MachineError> {
     let mut command = hypervisor.command(&[])?;
     command
         .args("-nodefaults -no-user-config -no-reboot -display none".split(' '))
-        .args("-machine q35 -bios qboot.rom -accel kvm -cpu host -m 256M".split(' '))
+        .args(command::model(hypervisor.arch))
+        .args("-accel kvm -cpu host -m 256M".split(' '))
         .arg("-kernel")
         .arg(kernel.path())
-        .args(["-append", "console=hvc0 panic=-1 reboot=t"])
+        .args(["-append", command::kernel_parameters(hypervisor.arch)])
         .args("-chardev stdio,id=console -device virtio-serial-pci".split(' '))
         .args(["-device", "virtconsole,chardev=console"])
         .stdout(Stdio::piped())

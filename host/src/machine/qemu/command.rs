@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use super::accel::Accelerator;
 use super::handed::Handed;
 use super::vsock::Device;
+use crate::machine::GuestArch;
 
 /// What QEMU is told to run. All files of the machine's are open already, so that
 /// it needs none of the caller's rights.
@@ -15,6 +16,7 @@ use super::vsock::Device;
 pub(super) struct QemuConfig {
     /// The machine's folder, for whoever looks at the list of processes.
     pub(super) name: PathBuf,
+    pub(super) arch: GuestArch,
     pub(super) accelerator: Accelerator,
     pub(super) kernel: Handed,
     pub(super) initrd: Handed,
@@ -48,11 +50,9 @@ impl QemuConfig {
 }
 
 /// The bus that shared folders are plugged into. A conventional bridge takes a
-/// device in milliseconds, where a PCI Express port waits for its button.
-pub(super) const HOTPLUG_BUS: &str = "hot";
-/// Slots of that bus; the last one holds the random number generator, so that
-/// the guest gives the bridge a window at boot.
-pub(super) const HOTPLUG_SLOTS: u8 = 30;
+/// device in milliseconds, where a PCI Express port waits for its button; but the
+/// `virt` machine, without ACPI, has only such ports.
+const HOTPLUG_BUS: &str = "hot";
 
 /// Where the guest finds the host, whatever the host's addresses are, and who resolves
 /// names for it as the host does: addresses of QEMU's user network (`-netdev user`).
@@ -71,12 +71,12 @@ pub(super) fn arguments(config: &QemuConfig) -> Vec<OsString> {
     // In lists of options a comma is doubled (qemu(1)).
     line.option("-name", format!("guest={}", name.replace(',', ",,")));
     line.words("-nodefaults -no-user-config -no-reboot -display none");
-    line.words(
-        "-machine q35,smbus=off,sata=off,usb=off,i8042=off,vmport=off,memory-backend=memory",
-    );
-    line.words("-bios qboot.rom");
+    for word in model(config.arch) {
+        line.words(word);
+    }
+    line.words("-machine memory-backend=memory");
     line.option("-accel", config.accelerator.option());
-    line.option("-cpu", config.accelerator.cpu_model());
+    line.option("-cpu", config.accelerator.cpu_model(config.arch));
     line.option("-smp", config.cpus.to_string());
     line.option("-m", format!("{}M", config.memory_mib));
     line.option("-sandbox", SANDBOX);
@@ -90,7 +90,8 @@ pub(super) fn arguments(config: &QemuConfig) -> Vec<OsString> {
     );
     line.option("-kernel", config.kernel.path());
     line.option("-initrd", config.initrd.path());
-    line.option("-append", "console=hvc0 quiet panic=-1 reboot=t");
+    let parameters = kernel_parameters(config.arch);
+    line.option("-append", format!("{parameters} quiet"));
     // Not a pipe: a supervisor that comes later can connect to it again.
     line.socket("console", &config.console, LISTENING);
     line.words("-device virtio-serial-pci -device virtconsole,chardev=console");
@@ -116,12 +117,69 @@ pub(super) fn arguments(config: &QemuConfig) -> Vec<OsString> {
     line.words("-netdev user,id=net,ipv6=off -device virtio-net-pci,netdev=net,romfile=");
     // What the guest frees goes back to the host.
     line.words("-device virtio-balloon-pci,free-page-reporting=on");
-    line.option("-device", format!("pcie-pci-bridge,id={HOTPLUG_BUS}"));
-    line.option(
-        "-device",
-        format!("virtio-rng-pci,bus={HOTPLUG_BUS},addr=0x1f"),
-    );
+    for device in hotplug_devices(config.arch) {
+        line.option("-device", device);
+    }
     line.0
+}
+
+/// QEMU's model of the machine, and what starts the kernel in it.
+pub(super) fn model(arch: GuestArch) -> &'static [&'static str] {
+    match arch {
+        GuestArch::X86_64 => &[
+            "-machine",
+            "q35,smbus=off,sata=off,usb=off,i8042=off,vmport=off",
+            "-bios",
+            "qboot.rom",
+        ],
+        // QEMU itself puts the kernel into memory.
+        GuestArch::Aarch64 => &["-machine", "virt,gic-version=max"],
+    }
+}
+
+/// What the kernel is told: where to write, and to end the machine when it panics.
+pub(super) fn kernel_parameters(arch: GuestArch) -> &'static str {
+    match arch {
+        GuestArch::X86_64 => "console=hvc0 panic=-1 reboot=t",
+        GuestArch::Aarch64 => "console=hvc0 panic=-1",
+    }
+}
+
+/// Where shared folders are plugged in, and the random number generator.
+fn hotplug_devices(arch: GuestArch) -> Vec<String> {
+    match arch {
+        GuestArch::X86_64 => vec![
+            format!("pcie-pci-bridge,id={HOTPLUG_BUS}"),
+            format!("virtio-rng-pci,bus={HOTPLUG_BUS},addr=0x1f"),
+        ],
+        GuestArch::Aarch64 => {
+            let ports = (1..=hotplug_slots(arch)).map(|slot| {
+                format!("pcie-root-port,id={HOTPLUG_BUS}{slot},chassis={slot},slot={slot}")
+            });
+            std::iter::once("virtio-rng-pci".to_owned())
+                .chain(ports)
+                .collect()
+        }
+    }
+}
+
+/// Bus and address of a slot for shared folders.
+pub(super) fn hotplug_place(arch: GuestArch, slot: u8) -> (String, String) {
+    match arch {
+        // Read as hexadecimal, whatever it looks like.
+        GuestArch::X86_64 => (HOTPLUG_BUS.to_owned(), format!("{slot:#x}")),
+        GuestArch::Aarch64 => (format!("{HOTPLUG_BUS}{slot}"), "0x0".to_owned()),
+    }
+}
+
+/// How many folders can be shared in a boot.
+pub(super) fn hotplug_slots(arch: GuestArch) -> u8 {
+    match arch {
+        // The last of the bridge holds the random number generator, so that the guest
+        // gives the bridge a window at boot.
+        GuestArch::X86_64 => 30,
+        GuestArch::Aarch64 => 16,
+    }
 }
 
 #[derive(Default)]
@@ -156,6 +214,7 @@ mod tests {
     fn config() -> QemuConfig {
         QemuConfig {
             name: "/m,x".into(),
+            arch: GuestArch::X86_64,
             accelerator: Accelerator::Tcg,
             kernel: handed(),
             initrd: handed(),
@@ -191,6 +250,23 @@ mod tests {
         assert_eq!(value_after("-netdev"), ["user,id=net,ipv6=off"]);
         assert_eq!(value_after("-device").len(), 7);
         assert!(value_after("-sandbox")[0].contains("spawn=deny"));
+    }
+
+    #[test]
+    fn an_arm_machine_has_a_port_for_each_folder_and_no_firmware() {
+        let config = QemuConfig {
+            arch: GuestArch::Aarch64,
+            ..config()
+        };
+        let value_after = |name| values_after(name, &config);
+        assert_eq!(value_after("-machine")[0], "virt,gic-version=max");
+        assert_eq!(value_after("-cpu"), ["max,pauth-impdef=on"]);
+        assert!(value_after("-bios").is_empty());
+        assert!(!value_after("-append")[0].contains("reboot=t"));
+        let devices = value_after("-device");
+        let (bus, address) = hotplug_place(GuestArch::Aarch64, 16);
+        let port = format!("pcie-root-port,id={bus},chassis=16,slot=16");
+        assert_eq!((devices.last(), address.as_str()), (Some(&port), "0x0"));
     }
 
     #[test]

@@ -10,13 +10,14 @@ use super::command::{QemuConfig, arguments};
 use super::confine::Confinement;
 use super::handed::Handed;
 use super::user::User;
-use crate::machine::MachineError;
+use crate::machine::{GuestArch, MachineError};
 
 /// The program, and what it boots.
 #[derive(Debug)]
 pub(super) struct Hypervisor {
     program: PathBuf,
     kernel: PathBuf,
+    pub(super) arch: GuestArch,
     pub(super) accelerator: Accelerator,
     pub(super) cpus: usize,
     /// As whom it runs, where that is not the caller.
@@ -39,6 +40,7 @@ impl Hypervisor {
         let mut chosen = Self {
             program,
             kernel,
+            arch: GuestArch::current(),
             accelerator: Accelerator::Kvm,
             cpus: 1,
             user: user.and_then(|user| user.using(Path::new(accel::KVM))),

@@ -63,7 +63,7 @@ impl Hypervisor for Qemu {
         layout: &Layout,
         record: Record,
     ) -> Result<Box<dyn supervised::Shares>, MachineError> {
-        let virtiofsd = Appliance::open(&appliance::folder(paths))?.verified(VIRTIOFS_HELPER)?;
+        let virtiofsd = Appliance::open(&appliance::folder(paths))?.helper(VIRTIOFS_HELPER)?;
         Ok(Box::new(Shares::adopt(virtiofsd, layout.clone(), record)))
     }
 
@@ -140,6 +140,7 @@ fn configure(
 ) -> Result<QemuConfig, MachineError> {
     Ok(QemuConfig {
         name: layout.folder().to_owned(),
+        arch: hypervisor.arch,
         accelerator: hypervisor.accelerator,
         kernel: hypervisor.kernel()?,
         initrd: hypervisor.file(&layout.initrd())?,

@@ -11,18 +11,19 @@ use serde_json::json;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use super::command::{HOTPLUG_BUS, HOTPLUG_SLOTS};
+use super::command::{hotplug_place, hotplug_slots};
 use super::confine::{self, Confinement};
 use super::handed::Handed;
 use super::helper;
 use super::qmp::Qmp;
-use crate::machine::MachineError;
 use crate::machine::supervised::{self, Layout, Process, Record, ShareRecord};
+use crate::machine::{GuestArch, MachineError};
 
 /// The shares of one boot.
 #[derive(Debug)]
 pub(super) struct Shares {
-    virtiofsd: PathBuf,
+    /// Where the appliance has one.
+    virtiofsd: Option<PathBuf>,
     layout: Layout,
     in_use: Vec<Share>,
     /// Found out when the first one is shared.
@@ -67,7 +68,7 @@ enum Sandbox {
 
 impl Shares {
     /// Those of the recorded machine that are still served.
-    pub(super) fn adopt(virtiofsd: PathBuf, layout: Layout, record: Record) -> Self {
+    pub(super) fn adopt(virtiofsd: Option<PathBuf>, layout: Layout, record: Record) -> Self {
         let served = record.shares.iter().filter_map(|share| {
             Some(Share {
                 folder: share.folder.clone(),
@@ -100,9 +101,10 @@ impl Shares {
     }
 
     async fn plug(&mut self, folder: PathBuf, read_only: bool) -> Result<String, MachineError> {
-        if self.record.used_slots == HOTPLUG_SLOTS {
+        let slots = hotplug_slots(GuestArch::current());
+        if self.record.used_slots == slots {
             return Err(MachineError::Failed(format!(
-                "{HOTPLUG_SLOTS} folders have been shared with the machine, which is all it can take; restart it with: isolazi vm stop"
+                "{slots} folders have been shared with the machine, which is all it can take; restart it with: isolazi vm stop"
             )));
         }
         self.record.used_slots += 1;
@@ -136,6 +138,11 @@ impl Shares {
         socket: &Path,
         read_only: bool,
     ) -> Result<tokio::process::Child, MachineError> {
+        let virtiofsd = self.virtiofsd.as_deref().ok_or_else(|| {
+            MachineError::Failed(
+                "folders cannot be shared with this machine: its appliance was built on another kind of machine, without virtiofsd; build it on this one".to_owned(),
+            )
+        })?;
         let owner = Owner::current();
         let arguments = |sandbox| arguments(folder, socket, read_only, sandbox, owner);
         let can_make_namespaces = self
@@ -143,38 +150,38 @@ impl Shares {
             .get_or_init(confine::can_make_namespaces);
         let command = match *can_make_namespaces.await {
             true => {
-                let mut command = Command::new(&self.virtiofsd);
+                let mut command = Command::new(virtiofsd);
                 command.args(arguments(Sandbox::Namespace));
                 command
             }
             false => {
-                let mut command = self.confined(folder, socket, read_only)?;
+                let mut command = confined(virtiofsd, folder, socket, read_only)?;
                 command.args(arguments(Sandbox::FilterOnly));
                 command
             }
         };
         helper::start(command, socket).await
     }
+}
 
-    /// Where namespaces may not be made, the daemon is kept to the folder in
-    /// another way.
-    fn confined(
-        &self,
-        folder: &Path,
-        socket: &Path,
-        read_only: bool,
-    ) -> Result<Command, MachineError> {
-        let mut confinement = Confinement {
-            read: vec![self.virtiofsd.clone()],
-            write: socket.parent().map(Path::to_owned).into_iter().collect(),
-            ..Confinement::default()
-        };
-        match read_only {
-            true => confinement.read.push(folder.to_owned()),
-            false => confinement.write.push(folder.to_owned()),
-        }
-        confinement.command(&self.virtiofsd)
+/// Where namespaces may not be made, the daemon is kept to the folder in
+/// another way.
+fn confined(
+    virtiofsd: &Path,
+    folder: &Path,
+    socket: &Path,
+    read_only: bool,
+) -> Result<Command, MachineError> {
+    let mut confinement = Confinement {
+        read: vec![virtiofsd.to_owned()],
+        write: socket.parent().map(Path::to_owned).into_iter().collect(),
+        ..Confinement::default()
+    };
+    match read_only {
+        true => confinement.read.push(folder.to_owned()),
+        false => confinement.write.push(folder.to_owned()),
     }
+    confinement.command(virtiofsd)
 }
 
 impl supervised::Shares for Shares {
@@ -261,6 +268,7 @@ async fn add_device(
         "type": "socket",
         "data": { "addr": { "type": "fd", "data": { "str": tag } }, "server": false },
     });
+    let (bus, address) = hotplug_place(GuestArch::current(), slot);
     qmp.execute("chardev-add", json!({ "id": tag, "backend": backend }))
         .await?;
     let device = json!({
@@ -268,9 +276,8 @@ async fn add_device(
         "id": format!("fs-{tag}"),
         "chardev": tag,
         "tag": tag,
-        "bus": HOTPLUG_BUS,
-        // Read as hexadecimal, whatever it looks like.
-        "addr": format!("{slot:#x}"),
+        "bus": bus,
+        "addr": address,
     });
     qmp.execute("device_add", device).await.map(drop)
 }

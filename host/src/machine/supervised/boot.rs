@@ -20,7 +20,7 @@ use super::record::Record;
 use super::wire::Ready;
 use super::{ask_agent, disk, initrd};
 use crate::config::{Config, MachineConfig};
-use crate::machine::appliance::Appliance;
+use crate::machine::appliance::{self, Appliance};
 use crate::machine::{MachineError, MachineSize};
 use crate::paths::Paths;
 
@@ -120,8 +120,22 @@ async fn adopt_recorded(
     Ok((Booted::new(processes, shares, record), ready))
 }
 
-/// Boots the machine and waits for its agent.
+/// Boots the machine and waits for its agent. An appliance that turns out to be
+/// damaged is unpacked again, where this program brings it along.
 pub(super) async fn boot(
+    hypervisor: &dyn Hypervisor,
+    paths: &Paths,
+    layout: &Layout,
+) -> Result<(Booted, Ready), MachineError> {
+    match boot_installed(hypervisor, paths, layout).await {
+        Err(MachineError::BadAppliance { .. }) if appliance::restore(paths)? => {
+            boot_installed(hypervisor, paths, layout).await
+        }
+        result => result,
+    }
+}
+
+async fn boot_installed(
     hypervisor: &dyn Hypervisor,
     paths: &Paths,
     layout: &Layout,

@@ -2,11 +2,11 @@
 //! agent grows to the size that it finds.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-const BLOCK: usize = 64 << 10;
+use crate::files;
 
 /// Makes the disk at `path` where there is none; it appears whole or not at all. One
 /// that is smaller than `bytes` grows.
@@ -32,33 +32,20 @@ pub(super) fn ensure(
         .create_new(true)
         .mode(0o600)
         .open(&fresh)?;
-    copy_sparse(&mut template()?, &mut disk)?;
+    files::copy_sparse(&mut template()?, &mut disk)?;
     disk.set_len(bytes)?;
     disk.sync_all()?;
     fs::rename(&fresh, path)
 }
 
-/// Copies what is not zero.
-fn copy_sparse(from: &mut File, to: &mut File) -> io::Result<()> {
-    let mut block = vec![0; BLOCK];
-    loop {
-        let count = from.read(&mut block)?;
-        if count == 0 {
-            return Ok(());
-        }
-        match block[..count].iter().all(|&byte| byte == 0) {
-            true => to.seek(SeekFrom::Current(count as i64)).map(drop)?,
-            false => to.write_all(&block[..count])?,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::os::unix::fs::MetadataExt;
 
     const DISK_BYTES: u64 = 64 << 30;
+    const BLOCK: usize = 64 << 10;
 
     #[test]
     fn a_disk_is_sparse_and_keeps_the_templates_content() {

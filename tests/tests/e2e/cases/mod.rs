@@ -31,6 +31,7 @@ mod mode;
 mod named_volumes;
 mod networks;
 mod nobody;
+mod one_file;
 mod options;
 mod places;
 mod platform;
@@ -38,6 +39,7 @@ mod port_load;
 mod ports;
 mod posture;
 mod privileges;
+mod processors;
 mod quotas;
 mod registries;
 mod rootless;
@@ -86,6 +88,8 @@ pub(crate) fn all() -> Vec<Case> {
         isolation::all(),
         images::all(),
         platform::all(),
+        processors::all(),
+        one_file::all(),
         mode::all(),
         errors::all(),
         hostile::all(),
