@@ -24,6 +24,8 @@ use crate::world::World;
 
 /// The source of the `wsl.exe` that wine starts.
 const RELAY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/wsl-relay.rs");
+/// What wine lacks before version 9, and every program of Rust's needs.
+const RANDOM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/bcryptprimitives.c");
 const TARGET: &str = "x86_64-pc-windows-gnu";
 /// The first start makes a registry and a drive.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -89,6 +91,13 @@ impl Wine {
         let mut boot = wine.start("wineboot", ["--init"]).into_command();
         let booted = boot.stdout(Stdio::null()).stderr(Stdio::null()).status()?;
         anyhow::ensure!(booted.success(), "wine does not start");
+        let library = wine.drive().join("windows/system32/bcryptprimitives.dll");
+        if !library.exists() {
+            let mut gcc = Command::new("x86_64-w64-mingw32-gcc");
+            gcc.args(["-shared", RANDOM, "-ladvapi32", "-o"])
+                .arg(&library);
+            anyhow::ensure!(gcc.status()?.success(), "no bcryptprimitives.dll");
+        }
         let mut resident = wine.start("cmd", [""; 0]).into_command();
         resident.stdin(Stdio::piped()).stdout(Stdio::null());
         wine.resident = Some(resident.stderr(Stdio::null()).spawn()?);
