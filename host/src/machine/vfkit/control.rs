@@ -26,11 +26,16 @@ pub(super) async fn cut_power(socket: PathBuf) {
     if !socket.exists() {
         return;
     }
-    if let Err(error) = try_cut(socket).await {
-        let error = anyhow::Error::from(error);
-        crate::output::warning(&format!(
-            "vfkit does not cut the machine's power: {error:#}"
-        ));
+    match try_cut(socket).await {
+        Ok(()) => {}
+        // vfkit has gone, and the guest with it.
+        Err(error) if error.is_connect() => {}
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            crate::output::warning(&format!(
+                "vfkit does not cut the machine's power: {error:#}"
+            ));
+        }
     }
 }
 
