@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(value_after("-m"), ["1024M"]);
         assert_eq!(value_after("-accel"), ["tcg,thread=multi"]);
         assert_eq!(value_after("-netdev"), ["user,id=net,ipv6=off"]);
-        assert_eq!(value_after("-device").len(), 7);
+        assert_eq!(value_after("-device").len(), 8);
         assert!(value_after("-sandbox")[0].contains("spawn=deny"));
     }
 

@@ -64,7 +64,8 @@ fn what_only_another_processor_runs_is_refused_in_one_line(world: &World) -> Res
 
     let unasked = world.isolazi(["run", "--rm", &image, "/hello"]).output()?;
     unasked
-        .fails_with(126, &format!("it is for {platform}"))?
+        .code(126)?
+        .stderr_has(&format!("it is for {platform}"))?
         .stderr_has(&help)?
         .stderr_has(&format!(
             "The requested image's platform ({platform}) does not match"
