@@ -45,10 +45,10 @@ const NOT_IN_WSL2: &[(&str, &str)] = &[
     ),
 ];
 
-/// Cases for all modes that are also run by default where a machine is the same guest as
-/// QEMU's, reached and equipped in another way: each of those ways once. The rest says
-/// little more there, and takes minutes of translated instructions; `vfkit::` as a filter
-/// runs it all.
+/// Cases for all modes that are also run by default behind a stand-in, where the guest or
+/// the engine is one that is tested already, reached and equipped in another way: each of
+/// those ways once. The rest says little more there, and takes minutes; `vfkit::` or
+/// `wsl2::` as a filter runs it all.
 const SAMPLE: &[&str] = &[
     "echo",
     "exit_codes_are_the_commands_own",
@@ -69,7 +69,8 @@ const SAMPLE: &[&str] = &[
 impl Mode {
     /// Whether a case is run in this mode unless its name is asked for.
     pub fn samples(self, case: &Case) -> bool {
-        !self.is_elsewhere() || case.scope == Scope::ElsewhereAlone || SAMPLE.contains(&case.name)
+        let is_for_all = matches!(case.scope, Scope::Both | Scope::Alone);
+        self.stand_in().is_none() || !is_for_all || SAMPLE.contains(&case.name)
     }
 
     /// Whether it is macOS that such machines are used on.

@@ -50,7 +50,7 @@ fn graded_space(folder: &Path, free: u64) -> Finding {
     let state = format!("{} MiB free in {}", free / MIB, folder.display());
     let grade = match free {
         ..NO_SPACE => Grade::Broken,
-        ..LITTLE_SPACE => Grade::Lacking,
+        NO_SPACE..LITTLE_SPACE => Grade::Lacking,
         _ => return Finding::good("disk", state),
     };
     Finding::bad(

@@ -29,18 +29,25 @@ pub(super) async fn print(
     for line in log.last(tail)? {
         show(&line);
     }
-    while args.follow {
+    match args.follow {
+        true => follow(machine, log).await,
+        false => Ok(()),
+    }
+}
+
+/// Until the machine does not run.
+async fn follow(machine: &dyn VirtualMachine, mut log: Log) -> Result<()> {
+    loop {
         // Looked at first, so that the last words are printed, too.
         let runs = machine.is_running().await?;
         while let Some(line) = log.next()? {
             show(&line);
         }
         if !runs {
-            break;
+            return Ok(());
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Ok(())
 }
 
 /// The guest may say anything; nothing of it reaches the terminal but text.
