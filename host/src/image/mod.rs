@@ -51,6 +51,7 @@ pub use progress::{NoProgress, Progress, ProgressEvent};
 pub use publish::{Pushed, push};
 pub use pull::{PullOptions, pull, push_layers};
 pub use reference::{DEFAULT_REGISTRY, Reference, ReferenceError, is_loopback};
+#[cfg(unix)]
 pub(crate) use registry::install_tls_provider;
 pub use registry::{Authorities, AuthorityError, NetworkOptions, check_login};
 pub use remove::{Refusal, Removal, Use, prune, removal};

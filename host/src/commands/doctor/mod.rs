@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use crate::cli::FormatArgs;
 use crate::commands::{Context, FAILURE, is_possible};
 use crate::engine::Engine;
-use crate::machine;
 use crate::output;
 
 /// What was found about a part of the whole.
@@ -61,7 +60,7 @@ pub(super) fn without_context(error: &anyhow::Error, args: &FormatArgs) -> Resul
 
 async fn native(context: &Context) -> Vec<Finding> {
     #[cfg(target_os = "linux")]
-    let mut findings = machine::native::examine();
+    let mut findings = crate::machine::native::examine();
     #[cfg(not(target_os = "linux"))]
     let mut findings = Vec::new();
     findings.extend(match context.engine_in(Isolation::Process) {
