@@ -26,6 +26,7 @@ pub mod stub;
 pub mod suite;
 pub mod surroundings;
 pub mod terminal;
+mod verbs;
 pub mod wine;
 pub mod wiretap;
 pub mod world;

@@ -18,6 +18,7 @@ use crate::mode::Mode;
 use crate::output::Output;
 use crate::registry::Registry;
 use crate::surroundings::{appliance, built, is_ci, program, tools_lack};
+use crate::verbs;
 use crate::world::{Shared, World};
 
 /// In which modes a case makes sense.
@@ -123,6 +124,8 @@ impl Suite {
         let mut one_by_one = arguments.clone();
         one_by_one.test_threads = Some(1);
         let alone = libtest_mimic::run(&one_by_one, self.trials(arguments, &stage, true));
+        let modes: Vec<Mode> = Mode::ALL.into_iter().filter(|it| wanted(*it)).collect();
+        eprintln!("{}", verbs::table(&modes));
         let failed = together.has_failed() || alone.has_failed();
         // After failures there may be things left that the failed cases did not get to remove.
         let cleared = stage.clear(!failed);

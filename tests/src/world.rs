@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::command::{Invocation, eventually};
 use crate::mode::Mode;
+use crate::verbs;
 
 /// What the worlds of one test run share.
 #[derive(Debug, Clone)]
@@ -80,11 +81,14 @@ impl World {
     /// `isolazi ARGS` in this mode.
     pub fn isolazi<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Invocation {
         let mode = self.is_vm().then(|| OsString::from("--vm"));
-        self.bare(mode).args(args)
+        let args = args.into_iter().map(|it| it.as_ref().to_owned());
+        self.bare(mode.into_iter().chain(args))
     }
 
     /// `isolazi ARGS` with the data root, and without choosing a mode.
     pub fn bare<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Invocation {
+        let args: Vec<OsString> = args.into_iter().map(|it| it.as_ref().to_owned()).collect();
+        verbs::note(self.mode, args.iter().map(OsString::as_os_str));
         let timeout = self.patience(30);
         let command = Invocation::new(&self.shared.program, timeout)
             .env("ISOLAZI_HOME", self.root())

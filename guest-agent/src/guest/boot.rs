@@ -106,7 +106,19 @@ fn bind(source: Option<&str>, target: &'static str, flags: MsFlags) -> Result<()
 
 /// Mounts the kernel's file systems.
 pub(super) fn mount_all() -> Result<(), GuestError> {
-    mounts().iter().try_for_each(mount_one)
+    mounts().iter().try_for_each(mount_one)?;
+    // What a container registers there lasts only while somebody has it mounted.
+    let interpreters = Mount {
+        kind: "binfmt_misc",
+        target: "/proc/sys/fs/binfmt_misc",
+        flags: MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        data: "",
+    };
+    if let Err(error) = mount_one(&interpreters) {
+        // A kernel without it runs its own processor's programs only.
+        eprintln!("isolazi: {error}");
+    }
+    Ok(())
 }
 
 /// Mounts those that nobody has mounted yet, as the table of mounts

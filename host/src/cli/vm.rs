@@ -24,7 +24,6 @@ pub enum VmCommand {
     /// Show the machine's configuration
     Info(FormatArgs),
     /// Set how large the machine is from its next start on
-    #[command(arg_required_else_help = true)]
     Resize(SizeArgs),
     /// Remove the machine with all containers, volumes and networks in it
     Reset {

@@ -14,6 +14,9 @@ pub(super) async fn resize(
     machine: &dyn VirtualMachine,
     args: &SizeArgs,
 ) -> Result<()> {
+    if *args == SizeArgs::default() {
+        bail!("nothing to change; give --cpus, --memory or --disk");
+    }
     set(context, args)?;
     output::result(format!(
         "size: {}",

@@ -48,9 +48,11 @@ fn create_durably(folder: &Path) -> Result<(), ImageError> {
 pub(crate) fn sync_parent(path: &Path) -> Result<(), ImageError> {
     #[cfg(unix)]
     if let Some(parent) = path.parent() {
-        File::open(parent)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| ImageError::io("sync", parent, error))?;
+        match File::open(parent).and_then(|folder| folder.sync_all()) {
+            // It was empty, and somebody has just removed it for that.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            synced => synced.map_err(|error| ImageError::io("sync", parent, error))?,
+        }
     }
     #[cfg(not(unix))]
     let _ = path;

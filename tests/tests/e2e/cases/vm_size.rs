@@ -48,7 +48,9 @@ fn sizes_that_cannot_be_had_are_refused(world: &World) -> Result<()> {
     vm(world, &["start", "--memory", "1g"])
         .output()?
         .fails_with(1, "runs already")?;
-    vm(world, &["resize"]).output()?.code(2)?;
+    vm(world, &["resize"])
+        .output()?
+        .fails_with(1, "give --cpus, --memory or --disk")?;
     ensure!(!world.root().join("config.toml").exists());
     Ok(())
 }
