@@ -98,7 +98,7 @@ fn a_machine_has_the_size_asked_for_and_can_be_reset(world: &World) -> Result<()
         ensure!((300 << 10..400 << 10).contains(&memory), "{memory} KiB");
         ensure!((66 << 20..70 << 20).contains(&disk), "{disk} KiB");
         other
-            .bare(["volume", "create", "kept"])
+            .isolazi(["volume", "create", "kept"])
             .output()?
             .success()?;
         vm(&other, &["resize", "--memory", "500m"])
@@ -131,7 +131,7 @@ fn a_machine_has_the_size_asked_for_and_can_be_reset(world: &World) -> Result<()
         let memory = memory.success()?.stdout_text();
         let kib: u64 = memory.split_whitespace().nth(1).context("KiB")?.parse()?;
         ensure!((400 << 10..500 << 10).contains(&kib), "{kib} KiB");
-        let volumes = other.bare(["volume", "ls", "-q"]).output()?.success()?;
+        let volumes = other.isolazi(["volume", "ls", "-q"]).output()?.success()?;
         volumes.stdout_is("")?;
         Ok(())
     })();
