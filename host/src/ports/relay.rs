@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -123,6 +123,8 @@ async fn connection(client: TcpStream, dialed: impl Future<Output = io::Result<R
 struct Peer {
     datagrams: mpsc::Sender<Bytes>,
     task: JoinHandle<()>,
+    /// When it last sent something.
+    heard: Instant,
 }
 
 impl Drop for Peer {
@@ -142,8 +144,14 @@ async fn datagrams(held: Held, dial: Dial, room: Room) -> io::Result<()> {
         };
         if peers.get(&from).is_none_or(|peer| peer.task.is_finished()) {
             peers.retain(|_, peer| !peer.task.is_finished());
+            if peers.len() >= PEERS {
+                // As conntrack does: whoever has been silent longest makes room.
+                let silent = peers.iter().min_by_key(|(_, peer)| peer.heard);
+                let silent = silent.map(|(address, _)| *address);
+                silent.and_then(|address| peers.remove(&address));
+            }
             let place = Arc::clone(&room).try_acquire_owned();
-            let Some(place) = place.ok().filter(|_| peers.len() < PEERS) else {
+            let Ok(place) = place else {
                 // As the network does with what it has no room for.
                 continue;
             };
@@ -153,9 +161,16 @@ async fn datagrams(held: Held, dial: Dial, room: Room) -> io::Result<()> {
                 let _ = talking.await;
                 drop(place);
             });
-            peers.insert(from, Peer { datagrams, task });
+            let heard = Instant::now();
+            let peer = Peer {
+                datagrams,
+                task,
+                heard,
+            };
+            peers.insert(from, peer);
         }
-        if let Some(peer) = peers.get(&from) {
+        if let Some(peer) = peers.get_mut(&from) {
+            peer.heard = Instant::now();
             // One too many is lost, as datagrams are.
             let _ = peer
                 .datagrams
