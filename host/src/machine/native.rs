@@ -8,12 +8,12 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt};
 use isolazi_agent::server::{Engine, EngineConfig, serve};
 use isolazi_agent::userns::Rootless;
-use isolazi_protocol::{BindSource, ErrorCode, Finding, Isolation, PortRequest, WireError};
+use isolazi_protocol::{BindSource, ErrorCode, Finding, Isolation, WireError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 
 use crate::connection::Dialed;
-use crate::machine::{Machine, MachineError, Publication};
+use crate::machine::{Machine, MachineError};
 use crate::output;
 
 /// Carried between the two sides without waiting.
@@ -104,17 +104,5 @@ impl Machine for Native {
             WireError::new(ErrorCode::InvalidArgument, message).into()
         });
         std::future::ready(path.map(BindSource::Path)).boxed()
-    }
-
-    fn publish<'a>(
-        &'a self,
-        ports: &'a [PortRequest],
-    ) -> BoxFuture<'a, Result<Publication, MachineError>> {
-        // The engine takes them itself.
-        let published = Publication {
-            ports: ports.to_vec(),
-            ..Publication::default()
-        };
-        std::future::ready(Ok(published)).boxed()
     }
 }

@@ -161,14 +161,17 @@ mod tests {
 
     #[test]
     fn a_path_is_found_in_the_innermost_folder() {
-        let folders = Folders::by_tag(shares(&["/home/me", "/home/me/work", "/x"]), "/c".into());
+        let folders = Folders::by_tag(
+            shares(&["/home/me", "/home/me/projects", "/x"]),
+            "/c".into(),
+        );
         let found = |path: &str| folders.find(Path::new(path)).unwrap();
         let share = |tag: &str, subpath: &str| BindSource::Share {
             tag: tag.to_owned(),
             subpath: subpath.to_owned(),
         };
         assert_eq!(found("/home/me/a/b"), share("share-1", "a/b"));
-        assert_eq!(found("/home/me/work/b"), share("share-2", "b"));
+        assert_eq!(found("/home/me/projects/b"), share("share-2", "b"));
         assert_eq!(found("/x"), share("share-3", ""));
         let folders = Folders::by_path(shares(&["/home/me"]), "/c".into());
         let found = folders.find(Path::new("/home/me/a")).unwrap();

@@ -9,7 +9,8 @@
 //! The distribution is made of the appliance's agent and nothing else, imported by
 //! the first command that needs it; another appliance's agent is put in its place.
 //! Its disk is where containers and layers live. Windows' drives are below `/mnt`
-//! there, and what listens there is on Windows' localhost, by the subsystem's doing.
+//! there, and what listens there, such as a published port, is on Windows' localhost, by the
+//! subsystem's doing.
 
 mod command;
 mod list;
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::future::{BoxFuture, FutureExt};
 use isolazi_protocol::appliance::INITRAMFS;
 use isolazi_protocol::wsl::Held;
-use isolazi_protocol::{BindSource, Digest, Isolation, PortRequest, Request};
+use isolazi_protocol::{BindSource, Digest, Isolation, Request};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
@@ -40,7 +41,7 @@ use crate::engine::Engine;
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::backend::find_program;
 use crate::machine::{
-    Backend, Machine, MachineError, MachineLog, MachineState, Publication, VirtualMachine, known,
+    Backend, Machine, MachineError, MachineLog, MachineState, VirtualMachine, known,
 };
 use crate::paths::Paths;
 use crate::{files, output, revive};
@@ -450,17 +451,5 @@ impl Machine for Wsl2 {
         let path = path::for_distribution(source, &self.name);
         let path = path.map_err(|error| MachineError::Failed(error.to_string()));
         std::future::ready(path.map(BindSource::Path)).boxed()
-    }
-
-    fn publish<'a>(
-        &'a self,
-        ports: &'a [PortRequest],
-    ) -> BoxFuture<'a, Result<Publication, MachineError>> {
-        // The engine takes them in the distribution, and the subsystem forwards them.
-        let published = Publication {
-            ports: ports.to_vec(),
-            ..Publication::default()
-        };
-        std::future::ready(Ok(published)).boxed()
     }
 }
