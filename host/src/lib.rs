@@ -31,10 +31,6 @@ pub mod resolv;
 pub mod revive;
 pub mod session;
 pub mod spec;
-#[cfg(unix)]
-mod sys;
-#[cfg(windows)]
-#[path = "sys_windows.rs"]
 mod sys;
 pub mod terminal;
 pub mod volume;

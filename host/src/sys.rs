@@ -4,26 +4,16 @@
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
-
-use std::os::fd::{AsFd, AsRawFd};
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::*;
-
-nix::ioctl_read_bad!(get_winsize, nix::libc::TIOCGWINSZ, nix::libc::winsize);
-
-/// Rows and columns of a terminal (TIOCGWINSZ, ioctl_tty(2)); `None` where
-/// the descriptor is no terminal, or one without a size.
-pub(crate) fn window_size(terminal: &impl AsFd) -> Option<(u16, u16)> {
-    let mut size = nix::libc::winsize {
-        ws_row: 0,
-        ws_col: 0,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    // SAFETY: TIOCGWINSZ fills in one `struct winsize`, which `size` is.
-    unsafe { get_winsize(terminal.as_fd().as_raw_fd(), &raw mut size) }.ok()?;
-    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
-}
+#[cfg(unix)]
+pub(crate) use unix::*;
+#[cfg(windows)]
+pub(crate) use windows::*;
