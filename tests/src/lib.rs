@@ -7,7 +7,7 @@
 //!     │            │
 //!     └──────► World: native ─┐
 //!              World: vm ─────┼─► isolazi, the real program, as a child process
-//!              World: wsl2 ───┘
+//!              World: … ──────┘
 //! ```
 //!
 //! A case is a function of a [`World`]. It is run once in each mode, and says
@@ -22,6 +22,7 @@ pub mod network;
 pub mod ordinary;
 pub mod output;
 pub mod registry;
+pub mod stand_in;
 pub mod stub;
 pub mod suite;
 pub mod surroundings;

@@ -4,6 +4,7 @@
 //!  native   this machine's kernel
 //!  vm       QEMU, the real one
 //!  vfkit    a stand-in for vfkit: the same guest, under QEMU
+//!  lima     a stand-in for limactl: the same agent, in namespaces
 //!  wsl2     a stand-in for wsl.exe: the same agent, in namespaces
 //! ```
 
@@ -24,6 +25,8 @@ pub enum Mode {
     Vm,
     /// In a virtual machine, by a stand-in for vfkit.
     Vfkit,
+    /// In an instance of Lima's, by a stand-in for limactl.
+    Lima,
     /// In a distribution of WSL, by a stand-in for `wsl.exe`.
     Wsl2,
 }
@@ -45,10 +48,16 @@ const NOT_IN_WSL2: &[(&str, &str)] = &[
     ),
 ];
 
+/// As above, for Lima's.
+const NOT_IN_LIMA: &[(&str, &str)] = &[(
+    "names_in_etc_hosts",
+    "it knows the addresses of QEMU's network",
+)];
+
 /// Cases for all modes that are also run by default behind a stand-in, where the guest or
 /// the engine is one that is tested already, reached and equipped in another way: each of
-/// those ways once. The rest says little more there, and takes minutes; `vfkit::` or
-/// `wsl2::` as a filter runs it all.
+/// those ways once. The rest says little more there, and takes minutes; `vfkit::`,
+/// `lima::` or `wsl2::` as a filter runs it all.
 const SAMPLE: &[&str] = &[
     "echo",
     "exit_codes_are_the_commands_own",
@@ -75,17 +84,18 @@ impl Mode {
 
     /// Whether it is macOS that such machines are used on.
     pub fn is_elsewhere(self) -> bool {
-        self == Self::Vfkit
+        matches!(self, Self::Vfkit | Self::Lima)
     }
 
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Native, Self::Vm, Self::Vfkit, Self::Wsl2];
+    pub const ALL: [Self; 5] = [Self::Native, Self::Vm, Self::Vfkit, Self::Lima, Self::Wsl2];
 
     /// The stand-in that it needs: the program's name here, and the one it takes.
     pub fn stand_in(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Native | Self::Vm => None,
             Self::Vfkit => Some(("stand-in-vfkit", "vfkit")),
+            Self::Lima => Some(("stand-in-limactl", "limactl")),
             Self::Wsl2 => Some(("stand-in-wsl", "wsl.exe")),
         }
     }
@@ -108,6 +118,13 @@ impl Mode {
                 ("HOME", env::temp_dir().into()),
                 ("PATH", first_on_path()),
             ],
+            Self::Lima => vec![
+                ("ISOLAZI_BACKEND", "lima".into()),
+                ("LIMA_HOME", folder.join("lima").into()),
+                // Shared by default; Lima refuses /tmp itself.
+                ("HOME", folder.into()),
+                ("PATH", first_on_path()),
+            ],
             Self::Wsl2 => vec![
                 ("ISOLAZI_BACKEND", "wsl2".into()),
                 ("ISOLAZI_STAND_IN_WSL", folder.join("wsl").into()),
@@ -122,7 +139,7 @@ impl Mode {
             Self::Native => native_lacks(),
             Self::Vm => vm_lacks(),
             Self::Vfkit => vm_lacks().or_else(|| stand_in_lacks(self)),
-            Self::Wsl2 => native_lacks().or_else(|| stand_in_lacks(self)),
+            Self::Lima | Self::Wsl2 => native_lacks().or_else(|| stand_in_lacks(self)),
         }
     }
 
@@ -130,6 +147,7 @@ impl Mode {
     pub fn leaves_out(self, case: &str) -> Option<&'static str> {
         let table = match self {
             Self::Native | Self::Vm | Self::Vfkit => return None,
+            Self::Lima => NOT_IN_LIMA,
             Self::Wsl2 => NOT_IN_WSL2,
         };
         let found = table.iter().find(|(name, _)| *name == case);
@@ -143,6 +161,7 @@ impl fmt::Display for Mode {
             Self::Native => "native",
             Self::Vm => "vm",
             Self::Vfkit => "vfkit",
+            Self::Lima => "lima",
             Self::Wsl2 => "wsl2",
         })
     }

@@ -119,7 +119,7 @@ impl World {
     pub fn patience(&self, seconds: u64) -> Duration {
         Duration::from_secs(match self.mode {
             Mode::Native => seconds,
-            Mode::Wsl2 => seconds * 2,
+            Mode::Lima | Mode::Wsl2 => seconds * 2,
             Mode::Vm | Mode::Vfkit => seconds * 4,
         })
     }

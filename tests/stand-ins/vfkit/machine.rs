@@ -3,11 +3,12 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use isolazi_tests::stand_in::dying_with_us;
 use isolazi_vsock_device::{Destination, Sockets};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -93,7 +94,7 @@ pub(crate) fn start(options: &Options) -> Result<Machine> {
     for (option, value) in paths {
         line.extend([option.to_owned(), value]);
     }
-    let qemu = dying_with_us(&format!("qemu-system-{}", env::consts::ARCH))
+    let qemu = dying_with_us(format!("qemu-system-{}", env::consts::ARCH))
         .args(line)
         .spawn()
         .context("cannot start QEMU")?;
@@ -130,14 +131,6 @@ fn said(path: &Path) -> Result<String> {
     Ok(text.replace(',', ",,"))
 }
 
-/// Killed with the thread that starts it, which is the first and so lives longest.
-fn dying_with_us(program: &str) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", program]);
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command
-}
-
 /// Whoever connects to the agent's socket gets to the guest's port.
 fn serve_vsock(device: &Path, options: &Options) -> Result<()> {
     let _ = fs::remove_file(device);
@@ -158,7 +151,7 @@ fn serve_folder(folder: &Path, socket: &Path) -> Result<Child> {
     let appliance = env::var_os("ISOLAZI_APPLIANCE").context("ISOLAZI_APPLIANCE is not set")?;
     let program = Path::new(&appliance).join("virtiofsd");
     let _ = fs::remove_file(socket);
-    let mut command = dying_with_us(program.to_str().context("UTF-8")?);
+    let mut command = dying_with_us(program);
     command.arg("--shared-dir").arg(folder);
     command.arg("--socket-path").arg(socket);
     command.args(

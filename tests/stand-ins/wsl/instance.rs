@@ -8,7 +8,6 @@
 //! ```
 
 use std::env;
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -17,11 +16,12 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use isolazi_tests::stand_in::{bind, bind_at, mount_kernels_own, private, root_at};
+use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::wait::waitpid;
-use nix::unistd::{chdir, pivot_root, sethostname};
+use nix::unistd::sethostname;
 
 use crate::distribution::{Distribution, Store};
 use crate::say::Failure;
@@ -175,7 +175,7 @@ pub(crate) fn init(words: &[String]) -> Result<ExitCode, Failure> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC)?;
     sethostname("windows")?;
-    arrange(root)?;
+    arrange(root).map_err(Failure::io(root.display()))?;
     let mut stdout = io::stdout();
     stdout
         .write_all(b"!")
@@ -191,63 +191,20 @@ pub(crate) fn init(words: &[String]) -> Result<ExitCode, Failure> {
 }
 
 /// Mounts what the real one does, and makes `root` the root.
-fn arrange(root: &Path) -> Result<(), Failure> {
-    const NONE: Option<&str> = None;
-    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+fn arrange(root: &Path) -> io::Result<()> {
+    private()?;
     bind(root, root, MsFlags::empty())?;
-    let inside = |path: &str| root.join(path);
     let resolv_conf = fs::read("/etc/resolv.conf").unwrap_or_default();
-    let _ = fs::write(inside("etc/resolv.conf"), resolv_conf);
-    mount(
-        Some("proc"),
-        &inside("proc"),
-        Some("proc"),
-        MsFlags::empty(),
-        NONE,
-    )?;
-    for shared in ["sys", "dev"] {
-        bind(
-            &Path::new("/").join(shared),
-            &inside(shared),
-            MsFlags::MS_REC,
-        )?;
-    }
-    let mode = Some("mode=755");
-    mount(
-        Some("tmpfs"),
-        &inside("run"),
-        Some("tmpfs"),
-        MsFlags::empty(),
-        mode,
-    )?;
+    let _ = fs::write(root.join("etc/resolv.conf"), resolv_conf);
+    mount_kernels_own(root)?;
     let temporary = env::temp_dir();
     let target = root.join(temporary.strip_prefix("/").unwrap_or(&temporary));
-    bind_at(&temporary, &target)?;
+    bind_at(&temporary, &target, MsFlags::empty())?;
     for drive in env::var(DRIVES).unwrap_or_default().split(';') {
         if let Some((letter, folder)) = drive.split_once('=') {
-            bind_at(Path::new(folder), &inside("mnt").join(letter))?;
+            let target = root.join("mnt").join(letter);
+            bind_at(Path::new(folder), &target, MsFlags::empty())?;
         }
     }
-    chdir(root)?;
-    pivot_root(".", ".")?;
-    umount2(".", MntFlags::MNT_DETACH)?;
-    chdir("/")?;
-    Ok(())
-}
-
-fn bind_at(source: &Path, target: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(target).map_err(Failure::io(target.display()))?;
-    bind(source, target, MsFlags::empty())
-}
-
-fn bind(source: &Path, target: &Path, flags: MsFlags) -> Result<(), Failure> {
-    let nothing: Option<&OsStr> = None;
-    mount(
-        Some(source),
-        target,
-        nothing,
-        MsFlags::MS_BIND | flags,
-        nothing,
-    )?;
-    Ok(())
+    root_at(root)
 }

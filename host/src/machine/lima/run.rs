@@ -257,6 +257,8 @@ async fn limactl(arguments: &[String]) -> Result<String, MachineError> {
     let output = Command::new(&program)
         .args(arguments)
         .stdin(Stdio::null())
+        // A start that nobody waits for any more is not to go on.
+        .kill_on_drop(true)
         .output()
         .await
         .map_err(MachineError::io("start", &program))?;
