@@ -26,6 +26,12 @@ pub fn private() -> io::Result<()> {
     Ok(())
 }
 
+/// What is mounted below a mount is seen in its copies from now on, and the other way round.
+pub fn share() -> io::Result<()> {
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SHARED, NONE)?;
+    Ok(())
+}
+
 /// Shows `source` at `target`, which is there, or changes how.
 pub fn bind(source: &Path, target: &Path, flags: MsFlags) -> io::Result<()> {
     mount(Some(source), target, NONE, MsFlags::MS_BIND | flags, NONE)?;

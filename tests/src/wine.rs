@@ -7,7 +7,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -102,6 +102,16 @@ impl Wine {
         resident.stdin(Stdio::piped()).stdout(Stdio::null());
         wine.resident = Some(resident.stderr(Stdio::null()).spawn()?);
         Ok(wine)
+    }
+
+    /// Starts the machine. What holds it would otherwise be started by a command whose
+    /// errors are read to their end: Windows' handles are not inherited by it, but
+    /// wine's own standard error is.
+    pub fn start_machine(&self) -> Result<()> {
+        let mut start = self.isolazi(["vm", "start"]).into_command();
+        let started = start.stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+        anyhow::ensure!(started.success(), "the machine does not start: {started}");
+        Ok(())
     }
 
     /// Drive C.
@@ -223,20 +233,27 @@ fn serve(mut there: TcpStream, start: impl Fn(Vec<String>) -> Command) -> Result
     let (input, output) = (child.stdin.take(), child.stdout.take());
     let mut stdin = input.context("no standard input")?;
     let mut from_there = there.try_clone()?;
-    thread::spawn(move || drop(std::io::copy(&mut from_there, &mut stdin)));
+    thread::spawn(move || drop(pass(&mut from_there, |piece| stdin.write_all(piece))));
     let mut output = output.context("no standard output")?;
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let count = output.read(&mut buffer)?;
-        if count == 0 {
-            break;
-        }
-        there.write_all(&(count as u32).to_le_bytes())?;
-        there.write_all(&buffer[..count])?;
-    }
+    pass(&mut output, |piece| {
+        there.write_all(&(piece.len() as u32).to_le_bytes())?;
+        there.write_all(piece)
+    })?;
     let status = child.wait()?.code().unwrap_or(255) as u8;
     there.write_all(&[0, 0, 0, 0, status])?;
     Ok(there.shutdown(Shutdown::Write)?)
+}
+
+/// Gives away all there is to read, in pieces. `io::copy` would splice from a socket to a
+/// pipe, and so lock the pipe for its reader while there is nothing to be had.
+fn pass(from: &mut impl Read, mut to: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => to(&buffer[..count])?,
+        }
+    }
 }
 
 fn number(stream: &mut TcpStream) -> Result<usize> {

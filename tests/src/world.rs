@@ -60,6 +60,11 @@ impl World {
         self.mode != Mode::Native
     }
 
+    /// Whether they run on the appliance's kernel: a stand-in may have this machine's.
+    pub fn has_appliances_kernel(&self) -> bool {
+        matches!(self.mode, Mode::Vm | Mode::Vfkit)
+    }
+
     /// What the worlds share.
     pub fn shared(&self) -> &Shared {
         &self.shared

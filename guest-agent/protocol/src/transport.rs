@@ -51,6 +51,15 @@ impl<S: AsyncRead + Unpin> Transport<S> {
         }
     }
 
+    /// A message that has arrived already; nothing is waited for.
+    pub fn received_message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, TransportError> {
+        match Frame::take(&mut self.received)? {
+            Some(Frame::Control(payload)) => Ok(Some(decode(&payload)?)),
+            Some(Frame::Data(..)) => Err(TransportError::OutOfTurn),
+            None => Ok(None),
+        }
+    }
+
     /// The next frame, which must be a message.
     pub async fn receive_message<T: DeserializeOwned>(&mut self) -> Result<T, TransportError> {
         match self.receive().await?.ok_or(TransportError::Closed)? {

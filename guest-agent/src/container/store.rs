@@ -148,6 +148,12 @@ impl ContainerStore {
         {
             return Ok(dir);
         }
+        // Who knows the whole id need not wait until all others are looked at.
+        if let Ok(id) = reference.parse::<ContainerId>()
+            && self.exists(&id)
+        {
+            return Ok(self.dir(&id));
+        }
         let mut matches = self.ids().filter(|id| id.as_str().starts_with(reference));
         let not_found = || StoreError::NotFound(excerpt(reference));
         let first = match reference.is_empty() {
@@ -359,7 +365,12 @@ impl ContainerStore {
             .into_iter()
             .flatten()
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|id| self.dir(id).path().join("config.json").exists())
+            .filter(|id| self.exists(id))
+    }
+
+    /// One without a record is still being made, or was not made to the end.
+    fn exists(&self, id: &ContainerId) -> bool {
+        self.dir(id).path().join("config.json").exists()
     }
 
     fn by_name(&self, name: &str) -> Option<ContainerDir> {

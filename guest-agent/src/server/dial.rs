@@ -9,15 +9,15 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use isolazi_protocol::{
-    ErrorCode, ExposedPort, MAX_DATAGRAM, PortProtocol, Reply, ServerMessage, Transport,
-    TransportError, WireError,
+    ErrorCode, ExposedPort, MAX_DATAGRAM, PortProtocol, Reply, Transport, TransportError, WireError,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::sessions::copy;
-use super::{Engine, container_error};
+use super::{Engine, answer, container_error};
 
 /// What a container on this machine may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,12 +76,15 @@ impl Engine {
 }
 
 /// Says that the connection is there, and passes on until it has ended.
-pub(super) async fn relay<S>(mut client: Transport<S>, to: Dialed) -> Result<(), TransportError>
+pub(super) async fn relay<S>(
+    mut client: Transport<S>,
+    greeting: BytesMut,
+    to: Dialed,
+) -> Result<(), TransportError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let reply = ServerMessage::Reply(Ok(Reply::Done));
-    client.send_message(&reply).await?;
+    answer(&mut client, greeting, Ok(Reply::Done)).await?;
     let (stream, received) = client.into_parts();
     let (from, towards) = tokio::io::split(stream);
     let from = io::Cursor::new(received).chain(from);

@@ -30,8 +30,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use isolazi_protocol::{
-    AgentInfo, ErrorCode, GENERATION, Greeting, Hello, Reply, Request, ServerMessage, Token,
+    AgentInfo, ErrorCode, Frame, GENERATION, Greeting, Hello, Reply, Request, ServerMessage, Token,
     Transport, TransportError, Ulimit, WireError,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -242,7 +243,7 @@ async fn converse(stream: AnyStream, engine: Arc<Engine>) -> Result<(), Transpor
     let counted = Counted::new(&engine.conversations);
     let mut client = Transport::new(stream);
     let opening = tokio::time::timeout(PATIENCE, open(&mut client, &engine)).await;
-    let Some(request) = opening.map_err(|_| TransportError::Closed)?? else {
+    let Some((request, greeting)) = opening.map_err(|_| TransportError::Closed)?? else {
         return hang_up(client).await;
     };
     let reply = match request {
@@ -277,7 +278,7 @@ async fn converse(stream: AnyStream, engine: Arc<Engine>) -> Result<(), Transpor
             Err(error) => Err(error),
         },
         Request::Dial { container, target } => match engine.dial(&container, target).await {
-            Ok(dialed) => return dial::relay(client, dialed).await,
+            Ok(dialed) => return dial::relay(client, greeting, dialed).await,
             Err(error) => Err(error),
         },
         Request::List { all, size } => engine.list(all, size).await,
@@ -374,8 +375,22 @@ async fn converse(stream: AnyStream, engine: Arc<Engine>) -> Result<(), Transpor
         }
         Request::ShowSeccomp(profile) => security::show(&profile).map(Reply::Text),
     };
-    client.send_message(&ServerMessage::Reply(reply)).await?;
+    answer(&mut client, greeting, reply).await?;
     hang_up(client).await
+}
+
+/// Says how the request went, behind a greeting that is still to be said.
+async fn answer<S>(
+    client: &mut Transport<S>,
+    greeting: BytesMut,
+    reply: Result<Reply, WireError>,
+) -> Result<(), TransportError>
+where
+    S: AsyncWrite + Unpin,
+{
+    let mut words = greeting;
+    Frame::control(&ServerMessage::Reply(reply))?.put(&mut words)?;
+    client.send_raw(&words).await
 }
 
 /// Ends a conversation once the client has read everything.
@@ -400,21 +415,34 @@ where
     let _ = tokio::io::copy(stream, &mut tokio::io::sink()).await;
 }
 
-/// Takes the greeting and the request; `None` where the client was refused.
+/// Takes the greeting and the request; `None` where the client was refused. Its own
+/// greeting is returned where it can be said along with the reply, which saves those who
+/// connect to ports a piece of their way.
 async fn open<S>(
     client: &mut Transport<S>,
     engine: &Engine,
-) -> Result<Option<Request>, TransportError>
+) -> Result<Option<(Request, BytesMut)>, TransportError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let hello: Hello = client.receive_message().await?;
     let greeting: Greeting = engine.admit(&hello).map(|()| info());
-    client.send_message(&greeting).await?;
-    match greeting {
-        Ok(_) => Ok(Some(client.receive_message().await?)),
-        Err(_) => Ok(None),
+    let mut words = BytesMut::new();
+    Frame::control(&greeting)?.put(&mut words)?;
+    let early = match greeting {
+        Ok(_) => client.received_message()?,
+        Err(_) => None,
+    };
+    if let Some(request @ Request::Dial { .. }) = early {
+        return Ok(Some((request, words)));
     }
+    client.send_raw(&words).await?;
+    let request = match (greeting, early) {
+        (Err(_), _) => return Ok(None),
+        (Ok(_), Some(request)) => request,
+        (Ok(_), None) => client.receive_message().await?,
+    };
+    Ok(Some((request, BytesMut::new())))
 }
 
 fn info() -> AgentInfo {

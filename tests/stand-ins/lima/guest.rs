@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use isolazi_tests::stand_in::{bind, bind_at, mount_kernels_own, private, root_at};
+use isolazi_tests::stand_in::{bind, bind_at, mount_kernels_own, private, root_at, share};
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
@@ -113,6 +113,8 @@ fn arrange(root: &Path, template: &Template) -> Result<()> {
         }
     }
     root_at(root)?;
+    // As systemd leaves them.
+    share()?;
     Ok(())
 }
 

@@ -71,7 +71,10 @@ pub(super) fn set_apart(command: &mut Command) {
     #[cfg(unix)]
     command.process_group(0);
     #[cfg(windows)]
-    command.creation_flags(windows_sys::Win32::System::Threading::CREATE_NO_WINDOW);
+    {
+        crate::sys::keep_streams();
+        command.creation_flags(windows_sys::Win32::System::Threading::CREATE_NO_WINDOW);
+    }
 }
 
 /// What `wsl.exe` says: UTF-16, or UTF-8 where it knows the variable; what a

@@ -48,7 +48,7 @@ fn a_place_that_works_is_found_well(world: &World) -> Result<()> {
         ensure!(found["Grade"] == "ok", "{found:#}");
     }
     let cgroups = finding(&output, place, "cgroups")?["State"].to_string();
-    let version = if world.is_vm() {
+    let version = if world.has_appliances_kernel() {
         "version 2"
     } else {
         "version"

@@ -53,7 +53,7 @@ fn what_only_another_processor_runs_is_refused_in_one_line(world: &World) -> Res
     let folder = world.temp()?;
     let image = foreign_hello(|args| world.isolazi(args), folder.path())?;
     let platform = format!("linux/{architecture}");
-    let help = match world.is_vm() {
+    let help = match world.has_appliances_kernel() {
         true => format!("binfmt --install {architecture}"),
         false => "qemu-user-static".to_owned(),
     };
