@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -20,7 +20,7 @@ use super::{EXECUTABLE, SERVER_ROLE, boot, disk, shutdown};
 /// would panic.
 pub fn run() -> ExitCode {
     match start() {
-        Ok((config, signals)) => supervise(&config, &signals),
+        Ok(guest) => supervise(&guest),
         Err(error) => {
             eprintln!("isolazi: fatal: {}", one_line(&error));
             shutdown::cut_power()
@@ -28,19 +28,33 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// A guest that is up.
+struct Guest {
+    config: BootConfig,
+    signals: SignalFd,
+    /// Its first server.
+    server: Pid,
+}
+
 /// Everything up to the first server, in the order in which steps depend on
-/// each other.
-fn start() -> Result<(BootConfig, SignalFd), GuestError> {
+/// each other. The server's program is loaded while the disk is waited for.
+fn start() -> Result<Guest, GuestError> {
     let signals = watch_signals()?;
     let config = BootConfig::take()?;
     boot::enter_root()?;
     boot::mount_all()?;
+    let server = launch()?;
     boot::enable_controllers()?;
     boot::configure(&config.hostname);
     disk::mount_data()?;
     boot::seal_root()?;
     boot::share_mounts()?;
-    Ok((config, signals))
+    let server = brief(server, &config)?;
+    Ok(Guest {
+        config,
+        signals,
+        server,
+    })
 }
 
 /// SIGCHLD and SIGTERM become readable instead of interrupting.
@@ -72,8 +86,14 @@ fn restart_delay(lived: Duration) -> Duration {
     }
 }
 
-fn supervise(config: &BootConfig, signals: &SignalFd) -> ! {
-    let mut server = spawn_or_wait(config);
+fn supervise(guest: &Guest) -> ! {
+    let Guest {
+        config, signals, ..
+    } = guest;
+    let mut server = Server::Running {
+        pid: guest.server,
+        since: Instant::now(),
+    };
     loop {
         let timeout = match server {
             Server::Running { .. } => PollTimeout::NONE,
@@ -149,17 +169,26 @@ fn spawn_or_wait(config: &BootConfig) -> Server {
 /// Starts a server. It gets the boot config on its standard input, where no
 /// other process can look it up.
 fn spawn(config: &BootConfig) -> Result<Pid, GuestError> {
-    let json = config.to_json()?;
-    let mut child = Command::new(EXECUTABLE)
+    brief(launch()?, config)
+}
+
+/// Starts a server, which waits until it is told what to be.
+fn launch() -> Result<Child, GuestError> {
+    Command::new(EXECUTABLE)
         .arg(SERVER_ROLE)
         .stdin(Stdio::piped())
         .spawn()
-        .map_err(GuestError::setup("start", "the agent's server"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A server that died before reading is noticed by its exit.
+        .map_err(GuestError::setup("start", "the agent's server"))
+}
+
+/// Tells the server, which begins with that.
+fn brief(mut server: Child, config: &BootConfig) -> Result<Pid, GuestError> {
+    let json = config.to_json()?;
+    if let Some(mut stdin) = server.stdin.take() {
+        // One that died before reading is noticed by its exit.
         let _ = stdin.write_all(&json);
     }
-    Ok(Pid::from_raw(child.id().cast_signed()))
+    Ok(Pid::from_raw(server.id().cast_signed()))
 }
 
 #[cfg(test)]
