@@ -10,6 +10,7 @@
 //! disk = "100g"                            # 64g by default; the file takes what is used
 //! idle-stop = "30m"                        # how long it runs while nobody uses it; "never" by default
 //! shared-folders = ["~", "/Volumes/data"]  # what -v finds there with vfkit and lima; the home folder by default
+//! rosetta = true                           # programs for 64-bit x86 run, with vfkit on Apple silicon; off by default
 //!
 //! [layers]
 //! largest = "200g"                         # uncompressed; 64g by default
@@ -143,6 +144,8 @@ pub struct MachineConfig {
     /// Folders of the host that it sees, where that is settled when it starts; the
     /// user's own where absent. `~` is the user's own.
     pub shared_folders: Option<Vec<PathBuf>>,
+    /// Programs for 64-bit x86 run by Rosetta, with vfkit on Apple silicon.
+    pub rosetta: bool,
 }
 
 impl MachineConfig {

@@ -29,6 +29,9 @@ pub(super) struct BootConfig {
     /// How the guest gets its address.
     #[serde(default)]
     pub(super) network: Network,
+    /// The tag of a shared folder with Rosetta in it.
+    #[serde(default)]
+    pub(super) rosetta: Option<String>,
 }
 
 /// What network the hypervisor gives the guest.
@@ -92,6 +95,7 @@ mod tests {
             token: Token([9; 32]),
             hostname: default_hostname(),
             network: Network::Dhcp,
+            rosetta: Some("rosetta".to_owned()),
         };
         let wire = config.to_json().unwrap();
         assert_eq!(BootConfig::from_reader(wire.as_slice()).unwrap(), config);

@@ -24,6 +24,7 @@ pub(crate) mod error;
 mod init;
 mod listener;
 mod network;
+mod rosetta;
 mod server;
 pub mod service;
 pub mod shares;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::config::BootConfig;
 use super::error::{GuestError, one_line};
 use super::listener::Listener;
-use super::{DATA_ROOT, clock, network, shutdown};
+use super::{DATA_ROOT, clock, network, rosetta, shutdown};
 use crate::launch::raise_descriptors;
 use crate::server::{self, Engine, EngineConfig};
 
@@ -59,6 +59,13 @@ async fn serve(config: BootConfig) -> Result<(), GuestError> {
             eprintln!("isolazi: cannot bring the network up: {error}");
         }
     });
+    if let Some(tag) = config.rosetta {
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = rosetta::register(&tag) {
+                eprintln!("isolazi: no program for amd64 runs: {}", one_line(&error));
+            }
+        });
+    }
     serve_all(engine, || listener.accept()).await
 }
 

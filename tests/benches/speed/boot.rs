@@ -42,7 +42,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
         what,
         "kernel and small init",
         &pairs,
-        1.25,
+        1.15,
     )])
 }
 

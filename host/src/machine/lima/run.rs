@@ -119,7 +119,7 @@ async fn stop(layout: &Layout, force: bool) {
 
 async fn start(paths: &Paths, layout: &Layout) -> Result<Started, MachineError> {
     let name = name(layout);
-    let settings = settings(paths)?;
+    let settings = settings(paths, Backend::Lima)?;
     let size = settings.size();
     let shares = shared_folders(settings.shared_folders.as_deref(), &paths.config())?;
     let token = token(layout)?;

@@ -30,7 +30,8 @@ use isolazi_protocol::appliance::VIRTIOFS_HELPER;
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::backend::find_program;
 use crate::machine::supervised::{
-    self, Hypervisor, Layout, Record, Started, memory_mib, prepare_files, random, settings,
+    self, Hypervisor, Layout, Record, Started, Surroundings, memory_mib, prepare_files, random,
+    settings,
 };
 use crate::machine::{Backend, MachineError, MachineSize, Outside};
 use crate::paths::Paths;
@@ -101,8 +102,8 @@ async fn start(paths: &Paths, layout: &Layout) -> Result<Started, MachineError> 
     let appliance = Appliance::open(&appliance::folder(paths))?;
     let qemu =
         find_program(&Backend::Qemu.program()).ok_or(MachineError::NoHypervisor(Backend::Qemu))?;
-    let size = settings(paths)?.size();
-    let token = prepare_files(&appliance, layout, size, None)?;
+    let size = settings(paths, Backend::Qemu)?.size();
+    let token = prepare_files(&appliance, layout, size, Surroundings::default())?;
     let user = User::of_machine(layout.folder());
     let random = u32::from_ne_bytes(random()?);
     let Vsock {

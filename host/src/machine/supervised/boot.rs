@@ -12,7 +12,7 @@ use isolazi_protocol::appliance::{DATA_TEMPLATE, INITRAMFS};
 
 use super::console::Console;
 use super::hypervisor::{Hypervisor, Shares, Started};
-use super::initrd::BootConfig;
+use super::initrd::{BootConfig, Surroundings};
 use super::layout::Layout;
 use super::process::Process;
 use super::process::host_boot;
@@ -21,7 +21,7 @@ use super::wire::Ready;
 use super::{ask_agent, disk, initrd};
 use crate::config::{Config, MachineConfig};
 use crate::machine::appliance::{self, Appliance};
-use crate::machine::{MachineError, MachineSize};
+use crate::machine::{Backend, MachineError, MachineSize};
 use crate::paths::Paths;
 
 /// A guest that is translated on a busy machine takes seconds; one that needs
@@ -212,7 +212,7 @@ pub(crate) fn prepare_files(
     appliance: &Appliance,
     layout: &Layout,
     size: MachineSize,
-    network: Option<&'static str>,
+    surroundings: Surroundings,
 ) -> Result<[u8; 32], MachineError> {
     let disk = layout.disk();
     let template = match disk.exists() {
@@ -222,7 +222,7 @@ pub(crate) fn prepare_files(
     let template = || File::open(&template);
     disk::ensure(&disk, size.disk_bytes(), template).map_err(MachineError::io("prepare", &disk))?;
     let token = random()?;
-    let config = BootConfig::new(token, network);
+    let config = BootConfig::new(token, surroundings);
     let archive = appliance.verified(INITRAMFS)?;
     let target = layout.initrd();
     initrd::write(&target, &archive, &config).map_err(MachineError::io("write", &target))?;
@@ -240,10 +240,17 @@ pub(crate) fn random<const COUNT: usize>() -> Result<[u8; COUNT], MachineError> 
 }
 
 /// What the user has set for the machine.
-pub(crate) fn settings(paths: &Paths) -> Result<MachineConfig, MachineError> {
+pub(crate) fn settings(paths: &Paths, backend: Backend) -> Result<MachineConfig, MachineError> {
     let config = Config::read(&paths.config());
     let config = config
         .map_err(|error| MachineError::Failed(format!("{:#}", anyhow::Error::from(error))))?;
+    let has_rosetta = backend == Backend::Vfkit && std::env::consts::ARCH == "aarch64";
+    if config.machine.rosetta && !has_rosetta {
+        return Err(MachineError::Failed(format!(
+            "rosetta is there with vfkit on Apple silicon only; take it out of {}",
+            paths.config().display()
+        )));
+    }
     Ok(config.machine)
 }
 

@@ -18,17 +18,27 @@ const REGULAR_FILE_0600: u32 = 0o100_600;
 pub(super) struct BootConfig {
     token: [u8; 32],
     hostname: &'static str,
+    #[serde(flatten)]
+    surroundings: Surroundings,
+}
+
+/// What only some hypervisors have for a guest.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+pub(crate) struct Surroundings {
     /// How the guest gets its address, where that is not QEMU's user network.
     #[serde(skip_serializing_if = "Option::is_none")]
-    network: Option<&'static str>,
+    pub(crate) network: Option<&'static str>,
+    /// The tag of a shared folder with Rosetta in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rosetta: Option<&'static str>,
 }
 
 impl BootConfig {
-    pub(super) fn new(token: [u8; 32], network: Option<&'static str>) -> Self {
+    pub(super) fn new(token: [u8; 32], surroundings: Surroundings) -> Self {
         Self {
             token,
             hostname: "isolazi",
-            network,
+            surroundings,
         }
     }
 }
@@ -100,12 +110,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (appliance, target) = (folder.path().join("a"), folder.path().join("t"));
         fs::write(&appliance, b"seven b").unwrap();
-        write(&target, &appliance, &BootConfig::new([7; 32], None)).unwrap();
-        write(&target, &appliance, &BootConfig::new([8; 32], Some("dhcp"))).unwrap();
+        let surroundings = Surroundings {
+            network: Some("dhcp"),
+            rosetta: None,
+        };
+        for config in [
+            BootConfig::new([7; 32], Surroundings::default()),
+            BootConfig::new([8; 32], surroundings),
+        ] {
+            write(&target, &appliance, &config).unwrap();
+        }
         let written = fs::read(&target).unwrap();
         assert!(written[8..].starts_with(b"070701"));
         let text = String::from_utf8_lossy(&written);
         assert!(text.contains("isolazi-boot.json") && text.contains("TRAILER!!!"));
-        assert!(text.contains("[8,8,8") && text.contains("dhcp"));
+        assert!(text.contains("[8,8,8") && text.contains("dhcp") && !text.contains("rosetta"));
     }
 }

@@ -11,14 +11,14 @@ use futures_util::future::{FutureExt, LocalBoxFuture};
 use isolazi_protocol::AGENT_VSOCK_PORT;
 use tokio::process::Command;
 
-use super::command::{VfkitConfig, arguments};
+use super::command::{ROSETTA_TAG, VfkitConfig, arguments};
 use super::{control, kernel};
 use crate::config::MachineConfig;
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::backend::find_program;
 use crate::machine::supervised::{
-    Console, Door, Folders, Hypervisor, Layout, Record, ShareRecord, Shares, Started, memory_mib,
-    prepare_files, processors, settings, shared_folders,
+    Console, Door, Folders, Hypervisor, Layout, Record, ShareRecord, Shares, Started, Surroundings,
+    memory_mib, prepare_files, processors, settings, shared_folders,
 };
 use crate::machine::{Backend, MachineError, Outside};
 use crate::paths::Paths;
@@ -79,7 +79,7 @@ fn start(paths: &Paths, layout: &Layout) -> Result<Started, MachineError> {
     let program = find_program(&Backend::Vfkit.program())
         .ok_or(MachineError::NoHypervisor(Backend::Vfkit))?;
     let appliance = Appliance::open(&appliance::folder(paths))?;
-    let settings = settings(paths)?;
+    let settings = settings(paths, Backend::Vfkit)?;
     let size = settings.size();
     let shares = shares(&settings, &paths.config())?;
     let config = VfkitConfig {
@@ -97,11 +97,14 @@ fn start(paths: &Paths, layout: &Layout) -> Result<Started, MachineError> {
             .iter()
             .map(|share| (share.folder.clone(), share.tag.clone()))
             .collect(),
-        // No setting asks for it, as the agent does not register it with the kernel.
-        rosetta: false,
+        rosetta: settings.rosetta,
     };
     let arguments = arguments(&config)?;
-    let token = prepare_files(&appliance, layout, size, Some("dhcp"))?;
+    let surroundings = Surroundings {
+        network: Some("dhcp"),
+        rosetta: config.rosetta.then_some(ROSETTA_TAG),
+    };
+    let token = prepare_files(&appliance, layout, size, surroundings)?;
     // Whose it was is gone, and vfkit does not listen where something lies.
     for socket in [&config.agent_socket, &config.control_socket] {
         let _ = std::fs::remove_file(socket);

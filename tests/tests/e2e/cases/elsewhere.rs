@@ -16,6 +16,7 @@ pub(super) fn all() -> Vec<Case> {
             its_program_is_named_where_it_is_missing,
             a_folder_that_is_not_shared_names_the_setting,
             the_settings_say_what_is_shared,
+            rosetta_is_refused_where_there_is_none,
             a_kernel_put_there_by_hand_is_booted,
             a_machine_goes_and_comes_back_with_what_it_had,
             a_machine_that_boots_can_be_stopped,
@@ -104,6 +105,24 @@ fn the_settings_say_what_is_shared(world: &World) -> Result<()> {
     );
     hidden.output()?.fails_with(125, "shared-folders")?;
     own.bare(["vm", "stop"]).output()?.success()?;
+    Ok(())
+}
+
+fn rosetta_is_refused_where_there_is_none(world: &World) -> Result<()> {
+    if world.mode() == Mode::Vfkit && std::env::consts::ARCH == "aarch64" {
+        return Ok(());
+    }
+    let folder = world.temp()?;
+    let own = world.fresh(folder.path());
+    fs::create_dir_all(own.root())?;
+    fs::write(
+        own.root().join("config.toml"),
+        "[machine]\nrosetta = true\n",
+    )?;
+    let started = own.bare(["vm", "start"]).output()?;
+    started
+        .fails_with(1, "Apple silicon")?
+        .stderr_has("config.toml")?;
     Ok(())
 }
 
