@@ -12,6 +12,7 @@ use isolazi_protocol::{BindSource, ContainerDetail, Reply, Request};
 
 use crate::connection::ConversationError;
 use crate::engine::{Engine, EngineError};
+use crate::machine::Word;
 
 /// Starts and removes what is to be, of the containers made before `boot`;
 /// returns what went wrong, in lines.
@@ -79,7 +80,10 @@ pub async fn start_request(
         let source = match &mount.source {
             BindSource::Share { .. } => {
                 let path = std::path::Path::new(&mount.host_path);
-                engine.machine().share(path, mount.read_only).await?
+                engine
+                    .machine()
+                    .share(path, mount.read_only, Word::Record)
+                    .await?
             }
             here @ BindSource::Path(_) => here.clone(),
         };

@@ -22,7 +22,7 @@ use crate::connection::{Conversation, Incoming};
 use crate::detach::DetachKeys;
 use crate::engine::{Engine, EngineError};
 use crate::image::Image;
-use crate::machine::Publication;
+use crate::machine::{Publication, Word};
 use crate::options::{self, CidFile};
 use crate::session::{self, Attach, Ended};
 use crate::spec::{self, Surroundings};
@@ -234,7 +234,10 @@ async fn share(engine: &Engine, volumes: &[Volume]) -> Result<Vec<BindMount>> {
         let alone = volume.propagation.is_private() && volume.recursion != BindRecursion::Writable;
         let read_only = volume.read_only && alone;
         mounts.push(BindMount {
-            source: engine.machine().share(&volume.source, read_only).await?,
+            source: engine
+                .machine()
+                .share(&volume.source, read_only, Word::User)
+                .await?,
             host_path: volume.source.display().to_string(),
             target: volume.target.clone(),
             read_only: volume.read_only,

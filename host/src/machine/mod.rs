@@ -84,6 +84,15 @@ impl MachineError {
     }
 }
 
+/// Who says that something of this host's is to be shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Word {
+    /// The user, with a command.
+    User,
+    /// A container's record, which a guest keeps.
+    Record,
+}
+
 /// Ports that a container is to publish.
 #[derive(Default)]
 pub struct Publication {
@@ -141,6 +150,7 @@ pub trait Machine: Send + Sync {
         &'a self,
         source: &'a Path,
         read_only: bool,
+        word: Word,
     ) -> BoxFuture<'a, Result<BindSource, MachineError>>;
 
     /// Takes ports of this host for a container that is about to be made, where the

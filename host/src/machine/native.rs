@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 
 use crate::connection::Dialed;
-use crate::machine::{Machine, MachineError};
+use crate::machine::{Machine, MachineError, Word};
 use crate::output;
 
 /// Carried between the two sides without waiting.
@@ -95,6 +95,7 @@ impl Machine for Native {
         &'a self,
         source: &'a Path,
         _read_only: bool,
+        _word: Word,
     ) -> BoxFuture<'a, Result<BindSource, MachineError>> {
         let path = source.to_str().map(str::to_owned).ok_or_else(|| {
             let message = format!(

@@ -131,6 +131,11 @@ impl Layout {
         self.folder.join("machine.json")
     }
 
+    /// What the user has shared with the guest.
+    pub fn consent(&self) -> PathBuf {
+        self.folder.join("consent.json")
+    }
+
     /// What was found out about the processor's virtualization.
     pub fn probe_result(&self) -> PathBuf {
         self.folder.join("accelerator")

@@ -13,6 +13,7 @@
 //! with the one that it was started with.
 
 mod boot;
+mod consent;
 mod console;
 mod disk;
 mod door;
@@ -40,7 +41,7 @@ use crate::connection::{Conversation, Dialed};
 use crate::engine::EngineError;
 use crate::machine::{
     Backend, Machine, MachineError, MachineLog, MachineState, Outside, Publication, VirtualMachine,
-    appliance,
+    Word, appliance,
 };
 use crate::paths::Paths;
 
@@ -312,11 +313,13 @@ impl Machine for Supervised {
         &'a self,
         source: &'a Path,
         read_only: bool,
+        word: Word,
     ) -> BoxFuture<'a, Result<BindSource, MachineError>> {
         async move {
             let ask = Ask::Share {
                 path: source.to_owned(),
                 read_only,
+                word,
             };
             match self.ask(&ask, true).await? {
                 Answer::Shared(source) => Ok(source),

@@ -25,6 +25,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
 use super::boot::{self, Booted, Processes};
+use super::consent::Consent;
 use super::hypervisor::Hypervisor;
 use super::layout::{self, Layout};
 use super::process::Process;
@@ -33,7 +34,7 @@ use super::wire::{self, Answer, Ask, Ready};
 use super::{Supervised, ask_agent};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::machine::{Backend, MachineError, MachineState, known};
+use crate::machine::{Backend, MachineError, MachineState, Word, known};
 use crate::paths::Paths;
 use crate::ports::{Held, PortError, hold};
 use crate::revive::revive;
@@ -223,7 +224,7 @@ async fn supervise(place: Place) -> Result<(), MachineError> {
             }
         }
         Err(error) => {
-            let reason = format!("{:#}", anyhow::Error::from(error));
+            let reason = one_line(error);
             supervisor.phase.send_replace(Phase::Failed(reason));
             // Whoever started us may not have connected yet.
             let heard = supervisor.answered.notified();
@@ -274,6 +275,10 @@ async fn hold_soon(ports: &[PortRequest]) -> Result<(Vec<PortRequest>, Vec<Held>
         }
         tokio::time::sleep(PORT_RETRY).await;
     }
+}
+
+fn one_line(error: MachineError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
 }
 
 /// How long a machine may be of no use; `None` for ever.
@@ -429,8 +434,15 @@ impl Supervisor {
             },
             // Answered before, as more is said about it.
             Ask::Publish { .. } => Answer::Stopped,
-            Ask::Share { path, read_only } => match self.ready().await {
-                Ok(_) => self.share(&path, read_only).await,
+            Ask::Share {
+                path,
+                read_only,
+                word,
+            } => match self.ready().await {
+                Ok(_) => self
+                    .share(&path, read_only, word)
+                    .await
+                    .unwrap_or_else(|error| Answer::Failed(one_line(error))),
                 Err(answer) => answer,
             },
         }
@@ -478,20 +490,27 @@ impl Supervisor {
         })
     }
 
-    async fn share(&self, path: &Path, read_only: bool) -> Answer {
+    async fn share(
+        &self,
+        path: &Path,
+        read_only: bool,
+        word: Word,
+    ) -> Result<Answer, MachineError> {
+        let consent = self.place.layout.consent();
+        match word {
+            Word::User => Consent::give(&consent, path, read_only)?,
+            Word::Record => Consent::read(&consent)?.check(path, read_only)?,
+        }
         let shares = self
             .machine
             .borrow()
             .as_ref()
             .map(|booted| Rc::clone(&booted.shares));
         let Some(shares) = shares else {
-            return Answer::Failed("the machine is going down".to_owned());
+            return Ok(Answer::Failed("the machine is going down".to_owned()));
         };
         // One after the other: each takes the next free slot.
         let mut shares = shares.lock().await;
-        match shares.share(path, read_only).await {
-            Ok(source) => Answer::Shared(source),
-            Err(error) => Answer::Failed(format!("{:#}", anyhow::Error::from(error))),
-        }
+        Ok(Answer::Shared(shares.share(path, read_only).await?))
     }
 }

@@ -6,7 +6,7 @@ use isolazi_protocol::{BindSource, PortRequest};
 use serde::{Deserialize, Serialize};
 
 use super::door::Door;
-use crate::machine::{MachineError, MachineState};
+use crate::machine::{MachineError, MachineState, Word};
 
 /// A command's question.
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub(super) enum Ask {
         path: PathBuf,
         /// Refuse writing, on this side.
         read_only: bool,
+        /// Who says so.
+        word: Word,
     },
     /// Take these ports for a container. Its id follows on a line of its own once
     /// there is one; without it they are given up.

@@ -41,7 +41,7 @@ use crate::engine::Engine;
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::backend::find_program;
 use crate::machine::{
-    Backend, Machine, MachineError, MachineLog, MachineState, VirtualMachine, known,
+    Backend, Machine, MachineError, MachineLog, MachineState, VirtualMachine, Word, known,
 };
 use crate::paths::Paths;
 use crate::{files, output, revive};
@@ -447,6 +447,7 @@ impl Machine for Wsl2 {
         &'a self,
         source: &'a Path,
         _read_only: bool,
+        _word: Word,
     ) -> BoxFuture<'a, Result<BindSource, MachineError>> {
         let path = path::for_distribution(source, &self.name);
         let path = path.map_err(|error| MachineError::Failed(error.to_string()));

@@ -51,6 +51,7 @@ mod servers;
 mod signals;
 mod stats;
 mod streams;
+mod takeover;
 mod terminal;
 mod user_networks;
 mod userns;
@@ -121,6 +122,7 @@ pub(crate) fn all() -> Vec<Case> {
         files::all(),
         changes::all(),
         stats::all(),
+        takeover::all(),
         imagestore::all(),
         registries::all(),
         bulk::all(),
