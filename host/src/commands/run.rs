@@ -152,7 +152,7 @@ async fn prepare(
 /// Takes the host's ports where the engine cannot.
 async fn publish(engine: &Engine, spec: &mut ContainerSpec) -> Result<Publication> {
     let network = &mut spec.options.network;
-    let mut publication = engine.machine().publish(&network.ports).await?;
+    let mut publication = engine.machine().publish(&network.ports, Word::User).await?;
     network.ports = std::mem::take(&mut publication.ports);
     network.relayed = publication.relayed;
     Ok(publication)

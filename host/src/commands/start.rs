@@ -10,7 +10,7 @@ use crate::commands::containers::each;
 use crate::commands::run::{await_start, detach_keys, exit_status};
 use crate::connection::Conversation;
 use crate::engine::Engine;
-use crate::machine::Publication;
+use crate::machine::{Publication, Word};
 use crate::revive::start_request;
 use crate::session::{self, Attach};
 use crate::terminal;
@@ -76,7 +76,7 @@ async fn publish_again(engine: &Engine, detail: &ContainerDetail) -> Result<Publ
     let network = &detail.spec.options.network;
     let is_due = network.relayed && !detail.state.is_active();
     let ports = if is_due { &network.ports[..] } else { &[] };
-    Ok(engine.machine().publish(ports).await?)
+    Ok(engine.machine().publish(ports, Word::Record).await?)
 }
 
 async fn describe(engine: &Engine, container: &str) -> Result<ContainerDetail> {

@@ -158,6 +158,7 @@ pub trait Machine: Send + Sync {
     fn publish<'a>(
         &'a self,
         ports: &'a [PortRequest],
+        _word: Word,
     ) -> BoxFuture<'a, Result<Publication, MachineError>> {
         let published = Publication {
             ports: ports.to_vec(),

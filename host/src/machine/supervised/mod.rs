@@ -332,6 +332,7 @@ impl Machine for Supervised {
     fn publish<'a>(
         &'a self,
         ports: &'a [PortRequest],
+        word: Word,
     ) -> BoxFuture<'a, Result<Publication, MachineError>> {
         async move {
             if ports.is_empty() {
@@ -341,6 +342,7 @@ impl Machine for Supervised {
             self.ready().await?;
             let ask = Ask::Publish {
                 ports: ports.to_vec(),
+                word,
             };
             match self.begin_ask(&ask, true).await? {
                 (Answer::Published(ports), stream) => Ok(Publication {

@@ -14,6 +14,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,6 +24,7 @@ use isolazi_protocol::{ContainerId, Event, Happening, ObjectKind, Reply, Request
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 
+use super::consent::Consent;
 use super::wire::Ready;
 use super::{ask_agent, dial_guest};
 use crate::connection::{Conversation, ConversationError, Incoming};
@@ -42,6 +44,8 @@ const RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Publisher {
     ready: Ready,
+    /// Where it is kept what the user has published.
+    consent: PathBuf,
     published: RefCell<HashMap<ContainerId, Relays>>,
     room: Room,
 }
@@ -59,9 +63,10 @@ fn room() -> Room {
 }
 
 impl Publisher {
-    pub(super) fn new(ready: Ready) -> Rc<Self> {
+    pub(super) fn new(ready: Ready, consent: PathBuf) -> Rc<Self> {
         Rc::new(Self {
             ready,
+            consent,
             published: RefCell::default(),
             room: room(),
         })
@@ -169,6 +174,7 @@ impl Publisher {
         if !network.relayed || !detail.state.is_active() {
             return Ok(());
         }
+        Consent::read(&self.consent)?.check_ports(&network.ports)?;
         let mut tries = 1;
         loop {
             if self.published.borrow().contains_key(container) {

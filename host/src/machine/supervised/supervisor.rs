@@ -209,7 +209,7 @@ async fn supervise(place: Place) -> Result<(), MachineError> {
             supervisor.machine.replace(Some(booted));
             supervisor.phase.send_replace(Phase::Running(ready.clone()));
             supervisor.last_use.set(Instant::now());
-            let publisher = Publisher::new(ready.clone());
+            let publisher = Publisher::new(ready.clone(), supervisor.place.layout.consent());
             supervisor.publisher.replace(Some(Rc::clone(&publisher)));
             let publishing = spawn_local(publisher.follow());
             let reviving = boot
@@ -383,8 +383,8 @@ impl Supervisor {
         let Ok(ask) = read.and_then(|_| Ok(serde_json::from_str(&line)?)) else {
             return;
         };
-        if let Ask::Publish { ports } = ask {
-            return self.publish(stream, &ports).await;
+        if let Ask::Publish { ports, word } = ask {
+            return self.publish(stream, &ports, word).await;
         }
         let answer = self.answer(ask).await;
         self.reply(&mut stream, &answer).await;
@@ -398,19 +398,36 @@ impl Supervisor {
         }
     }
 
+    /// Takes ports, and keeps that the user has published them, or that nobody has.
+    async fn take(
+        &self,
+        ports: &[PortRequest],
+        word: Word,
+    ) -> anyhow::Result<(Vec<PortRequest>, Vec<Held>)> {
+        let consent = self.place.layout.consent();
+        if word == Word::Record {
+            Consent::read(&consent)?.check_ports(ports)?;
+        }
+        let (settled, held) = hold_soon(ports).await?;
+        if word == Word::User {
+            Consent::publish(&consent, &settled)?;
+        }
+        Ok((settled, held))
+    }
+
     /// Takes ports, and relays them once it is said for which container.
-    async fn publish(&self, mut stream: BufReader<UnixStream>, ports: &[PortRequest]) {
+    async fn publish(&self, mut stream: BufReader<UnixStream>, ports: &[PortRequest], word: Word) {
         if let Err(answer) = self.ready().await {
             return self.reply(&mut stream, &answer).await;
         }
-        let held = match hold_soon(ports).await {
+        let held = match self.take(ports, word).await {
             Ok((settled, held)) => {
                 self.reply(&mut stream, &Answer::Published(settled)).await;
                 held
             }
             Err(error) => {
-                let reason = format!("{:#}", anyhow::Error::from(error));
-                return self.reply(&mut stream, &Answer::Failed(reason)).await;
+                let answer = Answer::Failed(format!("{error:#}"));
+                return self.reply(&mut stream, &answer).await;
             }
         };
         let mut line = String::new();
@@ -498,7 +515,7 @@ impl Supervisor {
     ) -> Result<Answer, MachineError> {
         let consent = self.place.layout.consent();
         match word {
-            Word::User => Consent::give(&consent, path, read_only)?,
+            Word::User => Consent::share(&consent, path, read_only)?,
             Word::Record => Consent::read(&consent)?.check(path, read_only)?,
         }
         let shares = self

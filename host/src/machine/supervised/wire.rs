@@ -29,6 +29,8 @@ pub(super) enum Ask {
     Publish {
         /// All of them, or none.
         ports: Vec<PortRequest>,
+        /// Who says so.
+        word: Word,
     },
     /// Shut the guest down.
     Stop,
