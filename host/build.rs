@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rustc-check-cfg=cfg(embedded_hello)");
     println!("cargo::rustc-check-cfg=cfg(compiled_bundle)");
     compile_bundle_in()?;
+    discard_unwind_tables()?;
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={SOURCE}");
     let rustc = Rustc::from_environment()?;
@@ -47,6 +48,23 @@ fn compile_bundle_in() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={}", file.display());
     println!("cargo::rustc-env={BUNDLE}={}", file.display());
     println!("cargo::rustc-cfg=compiled_bundle");
+    Ok(())
+}
+
+/// What no panic unwinds needs no tables for that, which are an eighth of the program. The
+/// compiler leaves them in, for debuggers; the linkers know how to leave them out.
+fn discard_unwind_tables() -> Result<(), Box<dyn Error>> {
+    let is = |variable: &str, value: &str| env::var(variable).is_ok_and(|it| it == value);
+    if !is("CARGO_CFG_PANIC", "abort") || !is("CARGO_CFG_TARGET_OS", "linux") {
+        return Ok(());
+    }
+    let script = PathBuf::from(env::var("OUT_DIR")?).join("discard.ld");
+    std::fs::write(
+        &script,
+        "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame_hdr) } } INSERT AFTER .text;\n",
+    )?;
+    println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
+    println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
     Ok(())
 }
 

@@ -44,6 +44,7 @@ pub fn main() -> ExitCode {
     if let Some(status) = run_as_helper() {
         return status;
     }
+    restore_terminal_at_panic();
     let cli = match parse() {
         Ok(cli) => cli,
         Err(status) => return status,
@@ -64,6 +65,15 @@ pub fn main() -> ExitCode {
     // A thread that reads standard input cannot be waited for.
     runtime.shutdown_background();
     ExitCode::from(status)
+}
+
+/// A panic ends a release's process at once, whatever is still to be put back.
+fn restore_terminal_at_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        terminal::restore();
+        report(panic);
+    }));
 }
 
 /// The command line, or the exit status where there is nothing to carry out.

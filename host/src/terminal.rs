@@ -19,9 +19,9 @@ pub enum Signalled {
 }
 
 #[cfg(unix)]
-pub use unix::{NoEcho, RawMode, Signals, keyboard, size};
+pub use unix::{NoEcho, RawMode, Signals, keyboard, restore, size};
 #[cfg(windows)]
-pub use windows::{NoEcho, RawMode, Signals, keyboard, size};
+pub use windows::{NoEcho, RawMode, Signals, keyboard, restore, size};
 
 #[cfg(windows)]
 mod windows;
@@ -29,6 +29,7 @@ mod windows;
 #[cfg(unix)]
 mod unix {
     use std::io::{self, IsTerminal};
+    use std::sync::{Mutex, PoisonError};
 
     use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
     use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -47,59 +48,64 @@ mod unix {
         Some(WindowSize { rows, columns })
     }
 
-    /// Raw mode for as long as this value lives.
-    #[derive(Debug)]
-    pub struct RawMode {
-        before: Termios,
+    /// How the terminal was before it was changed.
+    static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+    /// Makes the terminal what it was, if it was changed.
+    pub fn restore() {
+        let before = BEFORE.try_lock().ok().and_then(|mut it| it.take());
+        if let Some(before) = before {
+            // A terminal that is gone needs no restoring.
+            let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &before);
+        }
     }
 
-    impl RawMode {
-        /// Passes keys on as they are typed; `None` where standard input is no terminal.
-        pub fn enter() -> io::Result<Option<Self>> {
+    /// A terminal that is as it was when this value has gone.
+    #[derive(Debug)]
+    struct Changed;
+
+    impl Changed {
+        /// `None` where standard input is no terminal.
+        fn by(when: SetArg, change: impl FnOnce(&mut Termios)) -> io::Result<Option<Self>> {
             let stdin = io::stdin();
             if !stdin.is_terminal() {
                 return Ok(None);
             }
             let before = tcgetattr(&stdin)?;
-            let mut raw = before.clone();
-            cfmakeraw(&mut raw);
-            tcsetattr(&stdin, SetArg::TCSANOW, &raw)?;
-            Ok(Some(Self { before }))
+            let mut changed = before.clone();
+            change(&mut changed);
+            *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+            tcsetattr(&stdin, when, &changed)?;
+            Ok(Some(Self))
         }
     }
 
-    impl Drop for RawMode {
+    impl Drop for Changed {
         fn drop(&mut self) {
-            // A terminal that is gone needs no restoring.
-            let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.before);
+            restore();
+        }
+    }
+
+    /// Raw mode for as long as this value lives.
+    #[derive(Debug)]
+    pub struct RawMode(Changed);
+
+    impl RawMode {
+        /// Passes keys on as they are typed; `None` where standard input is no terminal.
+        pub fn enter() -> io::Result<Option<Self>> {
+            Ok(Changed::by(SetArg::TCSANOW, cfmakeraw)?.map(Self))
         }
     }
 
     /// For as long as this value lives, what is typed does not show.
     #[derive(Debug)]
-    pub struct NoEcho {
-        before: Termios,
-    }
+    pub struct NoEcho(Changed);
 
     impl NoEcho {
         /// Turns the echo off; `None` where standard input is no terminal.
         pub fn enter() -> io::Result<Option<Self>> {
-            let stdin = io::stdin();
-            if !stdin.is_terminal() {
-                return Ok(None);
-            }
-            let before = tcgetattr(&stdin)?;
-            let mut quiet = before.clone();
-            quiet.local_flags.remove(LocalFlags::ECHO);
-            tcsetattr(&stdin, SetArg::TCSAFLUSH, &quiet)?;
-            Ok(Some(Self { before }))
-        }
-    }
-
-    impl Drop for NoEcho {
-        fn drop(&mut self) {
-            // A terminal that is gone needs no restoring.
-            let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.before);
+            let quiet = |it: &mut Termios| it.local_flags.remove(LocalFlags::ECHO);
+            Ok(Changed::by(SetArg::TCSAFLUSH, quiet)?.map(Self))
         }
     }
 

@@ -60,6 +60,8 @@ fn build(arch: Arch, cross: bool, workspace: &Path) -> Command {
     command.args(["--target", arch.musl_target()]);
     // Nobody downloads it by itself, so it need not be small.
     command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3");
+    // A panic in one conversation must not end the others.
+    command.env("CARGO_PROFILE_RELEASE_PANIC", "unwind");
     if cross {
         // It only links: Rust brings its own libc for this target.
         command.env(linker_variable(arch), arch.cross_compiler());

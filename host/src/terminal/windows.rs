@@ -5,6 +5,7 @@
 //! in Microsoft's documentation).
 
 use std::io::{self, IsTerminal};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::windows::{CtrlBreak, CtrlC, CtrlClose, CtrlShutdown};
@@ -40,25 +41,35 @@ pub fn keyboard() -> Box<dyn io::Read> {
     }
 }
 
-/// A console's mode, put back in the end.
-#[derive(Debug)]
-struct Changed {
-    stream: Stream,
-    before: CONSOLE_MODE,
+/// The modes that the console had before they were changed.
+static BEFORE: Mutex<Vec<(Stream, CONSOLE_MODE)>> = Mutex::new(Vec::new());
+
+/// Makes the console what it was, where it was changed.
+pub fn restore() {
+    let before = BEFORE.try_lock().map(|mut it| std::mem::take(&mut *it));
+    for (stream, mode) in before.unwrap_or_default() {
+        // A console that is gone needs no restoring.
+        let _ = set_console_mode(stream, mode);
+    }
 }
+
+/// A console whose modes are put back when this value has gone.
+#[derive(Debug)]
+struct Changed;
 
 impl Changed {
     fn to(stream: Stream, change: impl FnOnce(CONSOLE_MODE) -> CONSOLE_MODE) -> io::Result<Self> {
         let before = console_mode(stream)?;
+        let mut known = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
+        known.push((stream, before));
         set_console_mode(stream, change(before))?;
-        Ok(Self { stream, before })
+        Ok(Self)
     }
 }
 
 impl Drop for Changed {
     fn drop(&mut self) {
-        // A console that is gone needs no restoring.
-        let _ = set_console_mode(self.stream, self.before);
+        restore();
     }
 }
 
@@ -92,7 +103,7 @@ impl RawMode {
 
 /// For as long as this value lives, what is typed does not show.
 #[derive(Debug)]
-pub struct NoEcho(#[expect(dead_code, reason = "held for its end")] Changed);
+pub struct NoEcho(Changed);
 
 impl NoEcho {
     /// Turns the echo off; `None` where standard input is no console.
