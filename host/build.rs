@@ -51,11 +51,12 @@ fn compile_bundle_in() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What no panic unwinds needs no tables for that, which are an eighth of the program. The
-/// compiler leaves them in, for debuggers; the linkers know how to leave them out.
+/// In a release a panic does not unwind, so no tables for that are needed, which are an
+/// eighth of the program. The compiler puts them in, for debuggers; the linkers know how to
+/// leave them out.
 fn discard_unwind_tables() -> Result<(), Box<dyn Error>> {
     let is = |variable: &str, value: &str| env::var(variable).is_ok_and(|it| it == value);
-    if !is("CARGO_CFG_PANIC", "abort") || !is("CARGO_CFG_TARGET_OS", "linux") {
+    if !is("PROFILE", "release") || !is("CARGO_CFG_TARGET_OS", "linux") {
         return Ok(());
     }
     let script = PathBuf::from(env::var("OUT_DIR")?).join("discard.ld");
