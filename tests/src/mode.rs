@@ -93,7 +93,12 @@ impl Mode {
     /// Whether a case is run in this mode unless its name is asked for.
     pub fn samples(self, case: &Case) -> bool {
         let is_for_all = matches!(case.scope, Scope::Both | Scope::Alone);
-        self != Self::Vfkit || !is_for_all || SAMPLE.contains(&case.name)
+        !self.is_sampled() || !is_for_all || SAMPLE.contains(&case.name)
+    }
+
+    /// Whether only some of the cases for all modes are run in this one by default.
+    pub fn is_sampled(self) -> bool {
+        self == Self::Vfkit
     }
 
     /// Whether it is macOS that such machines are used on.

@@ -50,10 +50,10 @@ pub(crate) fn table(modes: &[Mode]) -> String {
         let _ = write!(text, "{verb:<12}");
         for mode in modes {
             let count = used.get(&(verb.clone(), mode.to_string()));
-            let cell = match (count, mode.stand_in()) {
+            let cell = match (count, mode.is_sampled()) {
                 (Some(count), _) => count.to_string(),
-                (None, Some(_)) => "not sampled".to_owned(),
-                (None, None) => "not selected".to_owned(),
+                (None, true) => "not sampled".to_owned(),
+                (None, false) => "not selected".to_owned(),
             };
             let _ = write!(text, "{cell:>14}");
         }

@@ -55,6 +55,7 @@ mod takeover;
 mod terminal;
 mod user_networks;
 mod userns;
+mod verbs;
 mod vm;
 mod vm_size;
 mod volumes;
@@ -102,6 +103,7 @@ pub(crate) fn all() -> Vec<Case> {
         userns::all(),
         machine::all(),
         elsewhere::all(),
+        verbs::all(),
         mission::all(),
         life::all(),
         places::all(),
