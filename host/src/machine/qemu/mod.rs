@@ -68,6 +68,13 @@ impl Hypervisor for Qemu {
         Ok(Box::new(Shares::adopt(virtiofsd, layout.clone(), record)))
     }
 
+    fn confine_supervisor(&self) {
+        if let Err(error) = confine::call_nobody() {
+            let error = anyhow::Error::from(error);
+            crate::output::warning(&format!("the supervisor is not confined: {error:#}"));
+        }
+    }
+
     fn follow_console(&self, layout: &Layout) -> Result<(), MachineError> {
         let log = layout.console_log();
         let mut options = File::options();

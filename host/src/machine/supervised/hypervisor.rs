@@ -40,6 +40,10 @@ pub(crate) trait Hypervisor: Send + Sync {
         Ok(())
     }
 
+    /// Takes from this process, which looks after the guest that runs, what it needs no
+    /// more.
+    fn confine_supervisor(&self) {}
+
     /// Shuts the guest down from within. What does not end in time loses its power.
     fn shut_down<'a>(&'a self, _layout: &'a Layout, ready: &'a Ready) -> LocalBoxFuture<'a, ()> {
         async move { drop(ask_agent(ready, &Request::Shutdown).await) }.boxed_local()

@@ -206,6 +206,7 @@ async fn supervise(place: Place) -> Result<(), MachineError> {
             ready,
             boot,
         }) => {
+            supervisor.place.hypervisor.confine_supervisor();
             supervisor.machine.replace(Some(booted));
             supervisor.phase.send_replace(Phase::Running(ready.clone()));
             supervisor.last_use.set(Instant::now());

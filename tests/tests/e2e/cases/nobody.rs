@@ -17,6 +17,7 @@ pub(super) fn all() -> Vec<Case> {
     super::cases! {
         VmOnly: [
             what_faces_the_guest_is_nobody,
+            the_supervisor_gains_nothing_and_still_shares,
             nobody_owns_nothing_of_the_machines,
         ],
         VmAlone: [
@@ -64,6 +65,24 @@ fn excuse(world: &World) -> Option<&'static str> {
         (_, true) => Some("only root may use /dev/kvm, so QEMU is root's"),
         _ => None,
     }
+}
+
+/// It has rules of landlock's, which come with this.
+fn the_supervisor_gains_nothing_and_still_shares(world: &World) -> Result<()> {
+    world.run(["true"]).output()?.success()?;
+    let root = world.root().display().to_string();
+    let (supervisor, _) = process("isolazi-machine", &root)?.context("no supervisor")?;
+    same(
+        "no_new_privs",
+        &status(supervisor)?["NoNewPrivs"].as_str(),
+        &"1",
+    )?;
+    let folder = world.temp()?;
+    let volume = format!("{}:/mnt", folder.path().display());
+    let touch = world.run_with(&["-v", &volume], ["touch", "/mnt/made"]);
+    touch.output()?.success()?;
+    ensure!(folder.path().join("made").exists(), "nothing was made");
+    Ok(())
 }
 
 fn what_faces_the_guest_is_nobody(world: &World) -> Result<()> {
