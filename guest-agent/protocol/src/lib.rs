@@ -40,6 +40,7 @@ mod network;
 mod options;
 mod pieces;
 mod privileges;
+pub mod resolv_conf;
 mod security;
 mod transport;
 mod usage;

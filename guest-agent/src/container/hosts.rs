@@ -1,9 +1,12 @@
 //! A container's `/etc/hosts` (hosts(5)).
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 
 use isolazi_protocol::NetworkState;
+use isolazi_protocol::resolv_conf::{reachable, servers};
 
 use super::files::Record;
 use super::plan::hostname_of;
@@ -48,10 +51,22 @@ pub(crate) fn hosts(record: &Record, network: &NetworkState) -> String {
     text
 }
 
+/// `/etc/resolv.conf` (resolv.conf(5)) of a container. Where nobody has said whom it is to
+/// ask, those whom this system asks: a host that is no Unix does not know.
+pub(crate) fn resolv_conf(record: &Record) -> Cow<'_, str> {
+    let asked = &record.spec.resolv_conf;
+    if !servers(asked).is_empty() {
+        return Cow::Borrowed(asked);
+    }
+    let system = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    // Of two lines of a kind the last counts.
+    Cow::Owned(reachable(&system) + asked)
+}
+
 /// `/etc/resolv.conf` (resolv.conf(5)) of a container that asks for names in its own
 /// network namespace. Names without a dot are names, too: those of other containers.
 pub(crate) fn resolv_conf_with_names(record: &Record) -> String {
-    let asked = &record.spec.resolv_conf;
+    let asked = resolv_conf(record);
     let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
     let kept = asked
         .lines()
@@ -164,10 +179,19 @@ mod tests {
             resolv_conf_with_names(&record),
             "nameserver 127.0.0.11\nsearch a.b\noptions ndots:0\n"
         );
-        record.spec.resolv_conf = "options ndots:2\n".to_owned();
+        record.spec.resolv_conf = "options ndots:2\nnameserver 192.0.2.53\n".to_owned();
         assert_eq!(
             resolv_conf_with_names(&record),
             "nameserver 127.0.0.11\noptions ndots:2\n"
         );
+    }
+
+    #[test]
+    fn where_nobody_says_whom_to_ask_the_system_does() {
+        let mut record = record();
+        record.spec.resolv_conf = "search a.b\n".to_owned();
+        let text = resolv_conf(&record);
+        assert!(!servers(&text).is_empty(), "{text}");
+        assert!(text.ends_with("search a.b\n"), "{text}");
     }
 }

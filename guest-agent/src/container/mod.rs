@@ -39,7 +39,7 @@ mod store;
 pub mod userns;
 
 pub use files::{ContainerDir, Record};
-pub(crate) use hosts::{hosts, resolv_conf_with_names};
+pub(crate) use hosts::{hosts, resolv_conf, resolv_conf_with_names};
 pub(crate) use names::is_valid as is_valid_name;
 pub(crate) use network::validate_endpoint;
 pub(crate) use store::random_id;

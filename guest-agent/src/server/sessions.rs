@@ -17,7 +17,7 @@ use crate::cgroup;
 use crate::container::lifecycle::{Action, Verdict};
 use crate::container::plan::{self, PlanInputs};
 use crate::container::{
-    ContainerDir, NewContainer, Record, health, hosts, privileges, security, userns,
+    ContainerDir, NewContainer, Record, health, hosts, privileges, resolv_conf, security, userns,
 };
 use crate::events;
 use crate::server::containers::{ATTEMPTS, PAUSE};
@@ -408,6 +408,6 @@ fn write_files(record: &Record, dir: &ContainerDir) -> io::Result<()> {
     let hostname = plan::hostname_of(record);
     let etc = dir.path().join("etc");
     fs::write(etc.join("hostname"), format!("{hostname}\n"))?;
-    fs::write(etc.join("resolv.conf"), &record.spec.resolv_conf)?;
+    fs::write(etc.join("resolv.conf"), resolv_conf(record).as_bytes())?;
     fs::write(etc.join("hosts"), hosts(record, &NetworkState::default()))
 }

@@ -12,7 +12,9 @@ use isolazi_protocol::{
 };
 use nix::unistd::Pid;
 
-use crate::container::{ContainerDir, ContainerStore, Record, hosts, resolv_conf_with_names};
+use crate::container::{
+    ContainerDir, ContainerStore, Record, hosts, resolv_conf, resolv_conf_with_names,
+};
 use crate::launch::plan::{LaunchPlan, NetworkPlan, NetworksPlan};
 use crate::launch::{Connect, NetworkNamespace};
 use crate::net::{
@@ -167,7 +169,7 @@ impl Told {
         // namespaces; a guest has no such file.
         let is_host = IdMap::of_users().is_ok_and(|ids| ids.is_whole());
         let follows = is_host && record.spec.options.dns.servers.is_empty();
-        let upstream = Upstream::new(&record.spec.resolv_conf, follows);
+        let upstream = Upstream::new(&resolv_conf(record), follows);
         let host = record.spec.options.network.host;
         Directory::new(self.networks.folder(), host, upstream)
     }

@@ -132,8 +132,20 @@ impl Publication {
 pub struct Outside {
     /// Where the host is; behind the network's gateway where there is none.
     pub host: Option<Ipv4Addr>,
-    /// What resolves names as the host does; the host's own servers where there is none.
-    pub resolver: Option<Ipv4Addr>,
+    /// Who resolves names there as the host does.
+    pub resolver: Resolver,
+}
+
+/// Who resolves names for containers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Resolver {
+    /// The host's own servers.
+    #[default]
+    Hosts,
+    /// Somebody in the machine's network, who asks them.
+    At(Ipv4Addr),
+    /// The servers of the system that the engine is in: it knows.
+    Engines,
 }
 
 /// Where an engine runs.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use isolazi_protocol::resolv_conf::servers;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -63,15 +64,6 @@ impl Upstream {
     }
 }
 
-/// The servers of a resolv.conf(5).
-fn servers(text: &str) -> Vec<IpAddr> {
-    let server = |line: &str| {
-        let mut words = line.split_whitespace();
-        (words.next() == Some("nameserver")).then(|| words.next()?.parse().ok())?
-    };
-    text.lines().filter_map(server).collect()
-}
-
 /// From a port of its own, so that nobody else can guess where the answer is waited for.
 async fn by_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     let any: IpAddr = match server {
@@ -119,14 +111,6 @@ fn answers(query: &[u8], answer: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn servers_stand_in_resolv_conf() {
-        let text = "# nameserver 192.0.2.9\nsearch a\nnameserver 192.0.2.1\nnameserver\n\
-            nameserver x\n  nameserver 2001:db8::1 \n";
-        let expected: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
-        assert_eq!(servers(text), expected);
-    }
 
     #[test]
     fn an_answer_has_the_querys_id() {

@@ -24,7 +24,7 @@ use crate::machine::supervised::{
     Console, Door, Folders, Hypervisor, Identity, Layout, Process, Ready, Record, ShareRecord,
     Shares, Started, ask_agent, memory_mib, processors, random, settings, shared_folders,
 };
-use crate::machine::{Backend, MachineError, Outside};
+use crate::machine::{Backend, MachineError, Outside, Resolver};
 use crate::paths::Paths;
 
 /// The host, and who resolves names as it does, in Lima's network
@@ -95,7 +95,7 @@ impl Hypervisor for Lima {
     fn outside(&self) -> Outside {
         Outside {
             host: Some(HOST_IN_GUEST),
-            resolver: Some(RESOLVER_IN_GUEST),
+            resolver: Resolver::At(RESOLVER_IN_GUEST),
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::machine::supervised::{
     self, Hypervisor, Layout, Record, Started, Surroundings, memory_mib, prepare_files, random,
     settings,
 };
-use crate::machine::{Backend, MachineError, MachineSize, Outside};
+use crate::machine::{Backend, MachineError, MachineSize, Outside, Resolver};
 use crate::paths::Paths;
 
 pub use confine::{run_if_confined, run_if_namespace_probe};
@@ -100,7 +100,7 @@ impl Hypervisor for Qemu {
     fn outside(&self) -> Outside {
         Outside {
             host: Some(command::HOST_IN_GUEST),
-            resolver: Some(command::RESOLVER_IN_GUEST),
+            resolver: Resolver::At(command::RESOLVER_IN_GUEST),
         }
     }
 }

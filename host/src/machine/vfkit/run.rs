@@ -20,7 +20,7 @@ use crate::machine::supervised::{
     Console, Door, Folders, Hypervisor, Layout, Record, ShareRecord, Shares, Started, Surroundings,
     memory_mib, prepare_files, processors, settings, shared_folders,
 };
-use crate::machine::{Backend, MachineError, Outside};
+use crate::machine::{Backend, MachineError, Outside, Resolver};
 use crate::paths::Paths;
 
 /// The host as guests see it, which also resolves names for them: the first address of
@@ -62,7 +62,7 @@ impl Hypervisor for Vfkit {
     fn outside(&self) -> Outside {
         Outside {
             host: Some(HOST_IN_GUEST),
-            resolver: Some(HOST_IN_GUEST),
+            resolver: Resolver::At(HOST_IN_GUEST),
         }
     }
 }

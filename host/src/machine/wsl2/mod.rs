@@ -41,7 +41,8 @@ use crate::engine::Engine;
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::backend::find_program;
 use crate::machine::{
-    Backend, Machine, MachineError, MachineLog, MachineState, VirtualMachine, Word, known,
+    Backend, Machine, MachineError, MachineLog, MachineState, Outside, Resolver, VirtualMachine,
+    Word, known,
 };
 use crate::paths::Paths;
 use crate::{files, output, revive};
@@ -441,6 +442,14 @@ impl Machine for Wsl2 {
             })
         }
         .boxed()
+    }
+
+    /// Windows writes its servers, or who asks them for it, into the distribution.
+    fn outside(&self) -> Outside {
+        Outside {
+            resolver: Resolver::Engines,
+            ..Outside::default()
+        }
     }
 
     fn share<'a>(

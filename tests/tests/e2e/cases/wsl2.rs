@@ -23,6 +23,7 @@ pub(super) fn all() -> Vec<Case> {
             an_idle_distribution_ends,
             what_wsl_lacks_is_said_in_a_line,
             folders_have_the_paths_of_the_distribution,
+            names_are_asked_of_the_distributions_servers,
         ],
     }
 }
@@ -285,4 +286,25 @@ fn folders_have_the_paths_of_the_distribution(world: &World) -> Result<()> {
         &fs::read_to_string(folder.path().join("new"))?.as_str(),
         &"1\n",
     )
+}
+
+fn names_are_asked_of_the_distributions_servers(world: &World) -> Result<()> {
+    let own = own(world)?;
+    let own = &own.world;
+    own.run(["true"]).output()?.success()?;
+    let location = own
+        .home_of_stand_in()
+        .join(distribution(own)?)
+        .join("location");
+    let root = std::path::PathBuf::from(fs::read_to_string(location)?);
+    let servers = "nameserver 127.0.0.1\nnameserver 192.0.2.77\n";
+    fs::write(root.join("etc/resolv.conf"), servers)?;
+    let asked = |options: &[&str]| {
+        let cat = own.run_with(options, ["cat", "/etc/resolv.conf"]);
+        Ok::<_, anyhow::Error>(cat.output()?.success()?.stdout_text())
+    };
+    same("servers", &asked(&[])?.trim(), &"nameserver 192.0.2.77")?;
+    let other = asked(&["--dns", "192.0.2.9"])?;
+    same("servers", &other.trim(), &"nameserver 192.0.2.9")?;
+    Ok(())
 }
