@@ -91,14 +91,21 @@ impl Consent {
     /// Refuses what the user has not shared. What has become a link since, which a guest
     /// can have made in a folder that it may write to, leads elsewhere.
     pub(super) fn check(&self, path: &Path, read_only: bool) -> Result<(), MachineError> {
-        let is_itself = fs::canonicalize(path).is_ok_and(|canonical| canonical == path);
-        if is_itself && self.covers(path, read_only) {
+        if !self.covers(path, read_only) {
+            let how = if read_only { "" } else { " for writing" };
+            return Err(MachineError::Failed(format!(
+                "{} has not been shared with the machine{how} by you, only its own records say so; make the container anew with -v",
+                path.display()
+            )));
+        }
+        let leads_to = fs::canonicalize(path).map_err(MachineError::io("find", path))?;
+        if leads_to == path {
             return Ok(());
         }
-        let how = if read_only { "" } else { " for writing" };
         Err(MachineError::Failed(format!(
-            "{} has not been shared with the machine{how} by you, only its own records say so; make the container anew with -v",
-            path.display()
+            "{} leads to {} now, which you have not shared with the machine; make the container anew with -v",
+            path.display(),
+            leads_to.display()
         )))
     }
 }
@@ -172,7 +179,11 @@ mod tests {
         fs::remove_dir(&shared).unwrap();
         std::os::unix::fs::symlink("/", &shared).unwrap();
         let consent = Consent::read(&file).unwrap();
-        consent.check(&shared, true).unwrap_err();
+        let refused = consent.check(&shared, true).unwrap_err().to_string();
+        assert!(refused.contains("leads to / now"), "{refused}");
+        fs::remove_file(&shared).unwrap();
+        let gone = anyhow::Error::from(consent.check(&shared, true).unwrap_err());
+        assert!(format!("{gone:#}").contains("No such file"), "{gone:#}");
     }
 
     #[test]
