@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::unistd::{chdir, pivot_root};
+use nix::unistd::{Pid, chdir, pivot_root};
 
 const NONE: Option<&str> = None;
 
@@ -18,6 +18,14 @@ pub fn dying_with_us(program: impl AsRef<OsStr>) -> Command {
     command.args(["--pdeathsig", "KILL"]).arg(program);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
+}
+
+/// The process whose id is kept in `file`, unless it has ended.
+pub fn process_of(file: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(file).ok()?;
+    let pid = Pid::from_raw(text.trim().parse().ok()?);
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    (!stat.contains(") Z ")).then_some(pid)
 }
 
 /// Mounts are this namespace's own from now on.

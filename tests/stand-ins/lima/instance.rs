@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use isolazi_tests::stand_in::process_of;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -77,10 +78,7 @@ impl Instance {
 
     /// The process that keeps it running, if there is one.
     pub(crate) fn host_agent(&self) -> Option<Pid> {
-        let text = fs::read_to_string(self.file("ha.pid")).ok()?;
-        let pid = Pid::from_raw(text.trim().parse().ok()?);
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        (!stat.contains(") Z ")).then_some(pid)
+        process_of(&self.file("ha.pid"))
     }
 
     /// Comes back when the guest has booted and is provisioned.

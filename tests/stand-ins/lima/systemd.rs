@@ -16,6 +16,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use isolazi_tests::stand_in::process_of;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -106,10 +107,7 @@ fn state(unit: &str, what: &str) -> PathBuf {
 }
 
 fn process(unit: &str, what: &str) -> Option<Pid> {
-    let text = fs::read_to_string(state(unit, what)).ok()?;
-    let pid = Pid::from_raw(text.trim().parse().ok()?);
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    (!stat.contains(") Z ")).then_some(pid)
+    process_of(&state(unit, what))
 }
 
 fn start(unit: &str) -> Result<()> {
