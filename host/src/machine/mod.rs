@@ -73,6 +73,11 @@ pub enum MachineError {
 }
 
 impl MachineError {
+    /// What went wrong elsewhere, with its causes in one line.
+    pub(crate) fn because(error: impl Into<anyhow::Error>) -> Self {
+        Self::Failed(format!("{:#}", error.into()))
+    }
+
     /// For `map_err`: which step failed, on what.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();

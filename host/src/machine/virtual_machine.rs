@@ -83,18 +83,22 @@ impl dyn VirtualMachine + '_ {
             return Ok(None);
         }
         let answer = self.ask(&Request::Activity).await;
-        answer.map(Some).map_err(failed)
+        answer.map(Some).map_err(MachineError::because)
     }
 
     /// Has its agent start anew, and waits for it. Containers run on.
     pub async fn restart_agent(&self) -> Result<(), MachineError> {
-        self.ask(&Request::RestartAgent).await.map_err(failed)?;
+        self.ask(&Request::RestartAgent)
+            .await
+            .map_err(MachineError::because)?;
         let deadline = Instant::now() + AGENT_PATIENCE;
         loop {
             tokio::time::sleep(AGENT_RETRY).await;
             match self.ask(&Request::Ping).await {
                 Ok(_) => return Ok(()),
-                Err(error) if Instant::now() > deadline => return Err(failed(error)),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(MachineError::because(error));
+                }
                 Err(_) => {}
             }
         }
@@ -105,9 +109,4 @@ impl dyn VirtualMachine + '_ {
         let conversation = Conversation::open(dialed, request).await?;
         Ok(conversation.reply().await?)
     }
-}
-
-/// For those who know of machines only.
-fn failed(error: EngineError) -> MachineError {
-    MachineError::Failed(format!("{:#}", anyhow::Error::from(error)))
 }

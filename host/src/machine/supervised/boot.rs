@@ -241,9 +241,7 @@ pub(crate) fn random<const COUNT: usize>() -> Result<[u8; COUNT], MachineError> 
 
 /// What the user has set for the machine.
 pub(crate) fn settings(paths: &Paths, backend: Backend) -> Result<MachineConfig, MachineError> {
-    let config = Config::read(&paths.config());
-    let config = config
-        .map_err(|error| MachineError::Failed(format!("{:#}", anyhow::Error::from(error))))?;
+    let config = Config::read(&paths.config()).map_err(MachineError::because)?;
     let has_rosetta = backend == Backend::Vfkit && std::env::consts::ARCH == "aarch64";
     if config.machine.rosetta && !has_rosetta {
         return Err(MachineError::Failed(format!(
