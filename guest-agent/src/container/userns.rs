@@ -7,7 +7,7 @@ use std::path::Path;
 use isolazi_protocol::{ErrorCode, IdMapping, UserNamespace, WireError};
 
 use crate::container::plan::invalid;
-use crate::launch::plan::UsernsPlan;
+use crate::launch::plan::{StoredIds, UsernsPlan};
 use crate::sys::idmap::{IdMap, is_nested};
 
 /// So many ids images need: as many as two bytes hold, as everywhere.
@@ -93,7 +93,7 @@ pub fn resolve(
         UserNamespace::Mapped { users, groups } => Some(UsernsPlan {
             users: users.clone(),
             groups: groups.clone(),
-            shifted: true,
+            stored: StoredIds::Containers,
         }),
     };
     Ok((plan, Hold(None)))
@@ -134,7 +134,7 @@ fn free(others: &[UsernsPlan]) -> Result<UsernsPlan, WireError> {
     Ok(UsernsPlan {
         users: all.clone(),
         groups: all,
-        shifted: true,
+        stored: StoredIds::Containers,
     })
 }
 
@@ -146,15 +146,21 @@ fn within(users: &[IdMapping], groups: &[IdMapping]) -> Result<UsernsPlan, WireE
             WireError::new(ErrorCode::Internal, message)
         })
     };
+    let users = translate("--uid-map", "user", users, &read(IdMap::of_users())?)?;
+    let groups = translate("--gid-map", "group", groups, &read(IdMap::of_groups())?)?;
+    // Files of images have been given these ids, and only root can show them with others.
+    let is_same = |it: &IdMapping| it.container == it.host;
     Ok(UsernsPlan {
-        users: translate("--uid-map", "user", users, &read(IdMap::of_users())?)?,
-        groups: translate("--gid-map", "group", groups, &read(IdMap::of_groups())?)?,
-        shifted: false,
+        stored: match users.iter().chain(&groups).all(is_same) {
+            true => StoredIds::Same,
+            false => StoredIds::Mapped,
+        },
+        users,
+        groups,
     })
 }
 
-/// Each id has to be one of the user's, and the one that files of images have been given
-/// for it, for want of a way to show them with others.
+/// Each id has to be one of the user's.
 fn translate(
     option: &str,
     kind: &str,
@@ -177,16 +183,6 @@ fn translate(
                 )));
             };
             let inside = range.inside + (host - range.outside);
-            if inside != container {
-                return Err(WireError::new(
-                    ErrorCode::Unsupported,
-                    format!(
-                        "{option} {mapping}: files of {kind} {container} are stored as {}'s, as only root can show them with another owner; map {container} to that, or use sudo, or --vm",
-                        own.outside_of(container)
-                            .map_or("nobody".to_owned(), |id| id.to_string())
-                    ),
-                ));
-            }
             let size = (range.count - (host - range.outside)).min(mapping.size - done);
             found.push(IdMapping {
                 container,
@@ -293,7 +289,7 @@ mod tests {
         let mapped = UsernsPlan {
             users: mappings(&["0:5:1", &format!("1:{}:1", FIRST + SPAN + 7)]),
             groups: vec![],
-            shifted: true,
+            stored: StoredIds::Containers,
         };
         taken.push(mapped);
         assert_eq!(first(&free(&taken).unwrap()), FIRST + 3 * SPAN);
@@ -309,13 +305,17 @@ mod tests {
             translated(&["0:1000:1", "1:100000:999"]),
             Ok(mappings(&["0:0:1", "1:1:999"]))
         );
+        // Across the user's own id and the first of the others.
+        assert_eq!(
+            translated(&["0:100000:1000", "1000:1000:1"]),
+            Ok(mappings(&["0:1:1000", "1000:0:1"]))
+        );
         for (asked, complaint) in [
             (
                 "0:0:1",
                 "user 0 is not yours to map; use ids of your own 1000, 100000-165535",
             ),
             ("0:1000:2", "user 1001 is not yours"),
-            ("0:100000:1", "files of user 0 are stored as 1000's"),
         ] {
             let said = translated(&[asked]).unwrap_err();
             assert!(said.contains(complaint), "{said}");

@@ -124,9 +124,19 @@ pub struct UsernsPlan {
     pub users: Vec<IdMapping>,
     /// Group ids, among them 0.
     pub groups: Vec<IdMapping>,
-    /// Files are stored with the container's ids, and shown with those they are mapped
-    /// to. Else the two are the same.
-    pub shifted: bool,
+    /// Whose ids its files have on disk.
+    pub stored: StoredIds,
+}
+
+/// Whose ids files have on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoredIds {
+    /// The container's, which are those that they are mapped to.
+    Same,
+    /// The container's. Mounts show those that they are mapped to, as root can have it.
+    Containers,
+    /// Those that the container's are mapped to; its layers are copies.
+    Mapped,
 }
 
 impl UsernsPlan {

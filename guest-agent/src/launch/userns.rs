@@ -15,7 +15,9 @@
 //! ```
 //!
 //! On disk everything has the container's ids: containers with different ids share
-//! layers and volumes, and whoever looks into an ended one sees what it saw.
+//! layers and volumes, and whoever looks into an ended one sees what it saw. Only where
+//! the launcher may map no mount, in a user namespace, is it otherwise: see
+//! [`StoredIds`](super::plan::StoredIds).
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};

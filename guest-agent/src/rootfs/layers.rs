@@ -3,6 +3,7 @@
 //! ```text
 //! layers/
 //! ├── sha256/<hex of the diff-id>/diff    whole, on disk, and never changed again
+//! │                              /for-…   copies with other owners, see `copies`
 //! ├── .tmp-<pid>-<n>/diff                 being unpacked; locked while its maker lives
 //! ├── .lock                               held for the moment between making and locking one
 //! └── .use                                held while it matters which layers there are, see `prune`
@@ -13,6 +14,7 @@
 //! What a crash leaves behind carries no lock and is removed at the next
 //! [`LayerStore::open`]; the kernel drops the lock of whoever died.
 
+mod copies;
 mod prune;
 
 use std::fs::DirBuilder;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,9 +20,11 @@ use crate::container::{
     ContainerDir, NewContainer, Record, health, hosts, privileges, resolv_conf, security, userns,
 };
 use crate::events;
+use crate::launch::plan::StoredIds;
 use crate::server::containers::{ATTEMPTS, PAUSE};
 use crate::server::{Engine, await_departure, container_error, io_error, layers};
 use crate::shim::{self, ShimRequest, ShimStart};
+use crate::volume;
 
 /// Copied at once between a client and a shim.
 const RELAY_BYTES: usize = 128 << 10;
@@ -280,6 +282,7 @@ impl Engine {
         new.record.userns = userns;
         let durable = is_durable(&new.record);
         let made = write_files(&new.record, &new.dir)
+            .and_then(|()| self.give_volumes(&new.record))
             .and_then(|()| new.dir.set_record(&new.record, durable));
         drop(hold);
         match made {
@@ -292,6 +295,18 @@ impl Engine {
         }
     }
 
+    /// Gives volumes that nobody has had to the container's root, where that has other
+    /// ids on disk than the root of others.
+    fn give_volumes(&self, record: &Record) -> io::Result<()> {
+        match &record.userns {
+            Some(ids) if ids.stored == StoredIds::Mapped => self
+                .volume_folders(&record.spec)
+                .iter()
+                .try_for_each(|volume| volume::give(volume, ids.root())),
+            _ => Ok(()),
+        }
+    }
+
     /// What a shim needs to start the container, whose plan is kept.
     fn ready(
         &self,
@@ -300,7 +315,7 @@ impl Engine {
         attach: bool,
     ) -> Result<ShimStart, WireError> {
         let inputs = PlanInputs {
-            layers: self.layer_paths(&record.spec)?,
+            layers: self.layer_paths(record)?,
             seccomp: security::programs(&record.spec)?,
             volumes: self.volume_folders(&record.spec),
             peer: self.peer(&record.spec)?,
@@ -341,9 +356,17 @@ impl Engine {
     }
 
     /// Where the image's layers are, lowest first.
-    fn layer_paths(&self, spec: &ContainerSpec) -> Result<Vec<PathBuf>, WireError> {
-        let paths = spec.layers.iter().map(|layer| self.layers.path(layer));
-        paths.collect::<Option<_>>().ok_or_else(|| {
+    fn layer_paths(&self, record: &Record) -> Result<Vec<PathBuf>, WireError> {
+        let spec = &record.spec;
+        let copied_for = record.userns.as_ref();
+        let copied_for = copied_for.filter(|ids| ids.stored == StoredIds::Mapped);
+        let path = |layer| match copied_for {
+            None => Ok(self.layers.path(layer)),
+            Some(ids) => self.layers.copy_for(layer, ids),
+        };
+        let paths: Result<Option<_>, _> = spec.layers.iter().map(path).collect();
+        let paths = paths.map_err(|error| layers::to_wire(&error))?;
+        paths.ok_or_else(|| {
             WireError::new(
                 ErrorCode::LayersMissing,
                 format!("layers of {} are not unpacked here", spec.image.reference),
@@ -409,5 +432,16 @@ fn write_files(record: &Record, dir: &ContainerDir) -> io::Result<()> {
     let etc = dir.path().join("etc");
     fs::write(etc.join("hostname"), format!("{hostname}\n"))?;
     fs::write(etc.join("resolv.conf"), resolv_conf(record).as_bytes())?;
-    fs::write(etc.join("hosts"), hosts(record, &NetworkState::default()))
+    fs::write(etc.join("hosts"), hosts(record, &NetworkState::default()))?;
+    let Some(ids) = record
+        .userns
+        .as_ref()
+        .filter(|it| it.stored == StoredIds::Mapped)
+    else {
+        return Ok(());
+    };
+    let (user, group) = ids.root();
+    ["upper", "etc/hostname", "etc/resolv.conf", "etc/hosts"]
+        .iter()
+        .try_for_each(|name| chown(dir.path().join(name), Some(user), Some(group)))
 }

@@ -111,6 +111,13 @@ impl IdMap {
         next.checked_sub(1)
     }
 
+    /// The last id of the namespace that `map` maps nothing to.
+    pub fn last_but(&self, map: &Self) -> Option<u32> {
+        let ranges = self.0.iter().rev();
+        let mut ids = ranges.flat_map(|it| (it.inside..=it.inside + (it.count - 1)).rev());
+        ids.find(|id| map.inside_of(*id).is_none())
+    }
+
     /// The id above of one of the namespace.
     pub fn outside_of(&self, inside: u32) -> Option<u32> {
         self.0.iter().find_map(|range| {
@@ -178,6 +185,10 @@ mod tests {
         assert_eq!(map.outside_of(33), Some(100_032));
         assert_eq!(map.outside_of(65_537), None);
         assert!(!map.is_whole() && !map.is_single());
+        let children = |text| map.last_but(&IdMap::parse(text));
+        assert_eq!(children("0 1 65536"), Some(0));
+        assert_eq!(children("0 1 65535"), Some(65536));
+        assert_eq!(children("0 0 65537"), None);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::place::join;
 use super::walk::is_gone;
 use super::{VisitError, root};
 use crate::container::ContainerDir;
+use crate::launch::plan::StoredIds;
 use crate::sys::{fs, xattr};
 
 /// Where every container has something mounted, whatever its image.
@@ -79,7 +80,14 @@ pub fn list(dir: &ContainerDir, mut out: impl Write) -> Result<(), VisitError> {
 
 /// Writes the changes as a layer.
 pub fn layer(dir: &ContainerDir, out: impl Write) -> Result<(), VisitError> {
-    let mut packer = Packer::new(out);
+    let record = dir.record();
+    let record = record.map_err(VisitError::io(
+        "read the configuration of",
+        b"the container",
+    ))?;
+    // The folder of changes is seen as it is on disk.
+    let ids = record.userns.filter(|it| it.stored == StoredIds::Mapped);
+    let mut packer = Packer::new(out).of_container(ids.as_ref());
     each(dir, |change| {
         let Some(now) = change.now else {
             return match change.kind {

@@ -26,7 +26,7 @@ use nix::unistd::{Gid, Pid, Uid, setfsgid, setfsuid};
 
 use super::VisitError;
 use crate::container::ContainerDir;
-use crate::launch::plan::{RootfsPlan, UsernsPlan};
+use crate::launch::plan::{RootfsPlan, StoredIds, UsernsPlan};
 use crate::rootfs::assemble::{Layers, assemble};
 use crate::sys::caps;
 use crate::sys::mount::clone_tree;
@@ -101,11 +101,11 @@ fn try_open(dir: &ContainerDir, purpose: Purpose) -> Result<Option<ContainerRoot
             return Ok(None);
         };
         let record = dir.record().map_err(failed("read the configuration of"))?;
-        let mut ids = record.userns.filter(|it| it.shifted);
+        let mut ids = record.userns.filter(|it| it.stored != StoredIds::Same);
         let fd = match join(init.as_fd(), purpose == Purpose::Bare) {
             // Mounts of a user namespace cannot be taken apart.
             Err(Errno::EINVAL) if purpose == Purpose::Bare => {
-                ids = None;
+                ids = ids.filter(|it| it.stored == StoredIds::Mapped);
                 read_only(dir)?
             }
             Err(Errno::ESRCH) => return Ok(None),
@@ -124,9 +124,10 @@ fn try_open(dir: &ContainerDir, purpose: Purpose) -> Result<Option<ContainerRoot
         Purpose::Write => writable(dir)?,
         Purpose::Read | Purpose::Bare => read_only(dir)?,
     };
+    let record = dir.record().map_err(failed("read the configuration of"))?;
     Ok(Some(ContainerRoot {
         fd,
-        ids: None,
+        ids: record.userns.filter(|it| it.stored == StoredIds::Mapped),
         _held: held,
     }))
 }

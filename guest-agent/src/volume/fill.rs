@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use nix::fcntl::renameat;
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, fchown};
 
-use super::copy;
 use super::store::DATA;
+use crate::rootfs::copy::{Attributes, Owners, tree};
 use crate::rootfs::remove_at;
 use crate::sys::fs::{list_dir, move_new, open_dir, open_dir_at};
 
@@ -36,7 +37,7 @@ pub fn fill(volume: &Path, image: BorrowedFd<'_>) -> io::Result<()> {
     remove_at(folder, COPYING.as_bytes())?;
     mkdirat(folder, COPYING, Mode::S_IRWXU)?;
     let copy = open_dir_at(folder, COPYING.as_bytes())?;
-    if let Err(error) = copy::tree(image, copy.as_fd()) {
+    if let Err(error) = tree(image, copy.as_fd(), &Owners::Same) {
         // A disk that is full must not stay so because of this.
         let _ = remove_at(folder, COPYING.as_bytes());
         return Err(error);
@@ -45,17 +46,29 @@ pub fn fill(volume: &Path, image: BorrowedFd<'_>) -> io::Result<()> {
     move_in(folder, data.as_fd())
 }
 
+/// Gives the volume at `volume` to a user and a group, if nobody has had it yet: it is
+/// empty, and root's.
+pub fn give(volume: &Path, (user, group): (u32, u32)) -> io::Result<()> {
+    let data = open_dir_at(open_dir(volume)?.as_fd(), DATA.as_bytes())?;
+    let stat = fstat(&data)?;
+    if (stat.st_uid, stat.st_gid) != (0, 0) || !list_dir(data.as_fd())?.is_empty() {
+        return Ok(());
+    }
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+    Ok(fchown(&data, Some(user), Some(group))?)
+}
+
 fn move_in(folder: BorrowedFd<'_>, data: BorrowedFd<'_>) -> io::Result<()> {
     let copied = open_dir_at(folder, COPIED.as_bytes())?;
     // Its modification time is the image's until something is moved.
-    let attributes = copy::Attributes::of(copied.as_fd())?;
+    let attributes = Attributes::of(copied.as_fd())?;
     for name in list_dir(copied.as_fd())? {
         match move_new(copied.as_fd(), data, &name) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
     }
-    attributes.apply(data)?;
+    attributes.apply(data, &Owners::Same)?;
     remove_at(folder, COPIED.as_bytes())
 }
 

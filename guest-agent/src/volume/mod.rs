@@ -16,9 +16,8 @@
 //! removal, also where two programs work on the same folder. A volume appears
 //! and disappears by a rename, so that it is never half there.
 
-mod copy;
 mod fill;
 mod store;
 
-pub use fill::fill;
+pub use fill::{fill, give};
 pub use store::{Hold, VolumeError, VolumeStore};

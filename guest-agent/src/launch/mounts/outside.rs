@@ -15,7 +15,7 @@ use nix::sys::prctl::set_keepcaps;
 use super::bind::{self, Source};
 use super::{overlay, volume};
 use crate::launch::error::{At, LaunchError, Stage, to_errno};
-use crate::launch::plan::{LaunchPlan, UsernsPlan};
+use crate::launch::plan::{LaunchPlan, StoredIds, UsernsPlan};
 use crate::launch::report::Reporter;
 use crate::launch::resolve::Root;
 use crate::launch::spawn::in_between;
@@ -67,7 +67,7 @@ pub(in crate::launch) fn take(
     ids: &UsernsPlan,
     namespace: BorrowedFd<'_>,
 ) -> Result<(Taken, Vec<String>), LaunchError> {
-    let shown_in = ids.shifted.then_some(namespace);
+    let shown_in = (ids.stored == StoredIds::Containers).then_some(namespace);
     let root = in_between(CloneFlags::CLONE_NEWNS, |reporter| {
         assemble_root(plan, ids, shown_in, reporter)
     })?;
