@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
 use crate::command::{Invocation, tool};
+use crate::debian;
 use crate::registry::Registry;
 use crate::surroundings::tools_lack;
 
@@ -25,6 +26,7 @@ const HELLO: &str = include_str!("../../host/hello/main.rs");
 const ECHO: &str = include_str!("../fixtures/echo.rs");
 const MANY_CALLS: &str = include_str!("../fixtures/many-calls.rs");
 const SERVERS: &str = include_str!("../fixtures/make-servers.sh");
+const DEBIAN: &str = include_str!("../fixtures/make-debian.sh");
 const INIT: &str = include_str!("../fixtures/init.rs");
 /// Debootstrapping over a slow line included.
 const MAKING: Duration = Duration::from_secs(900);
@@ -60,6 +62,9 @@ pub fn fetch() -> Result<()> {
     if is_able && !is_listing {
         storage()?;
         servers()?;
+        if debian::lacks().is_none() {
+            debian_kernel()?;
+        }
     }
     Ok(())
 }
@@ -135,6 +140,29 @@ pub fn servers() -> Result<PathBuf> {
         .context("cannot make the image of servers")?;
     fs::rename(&made, &archive)?;
     Ok(archive)
+}
+
+/// A folder with Debian's `kernel`, its `modules` and an `initramfs`; made if it is not
+/// there yet.
+pub fn debian_kernel() -> Result<PathBuf> {
+    let mut hash = Sha256::new();
+    hash.update(DEBIAN);
+    let folder = cache()?.join(format!("debian-{}", short(hash)));
+    let _lock = lock(&folder.with_extension("lock"))?;
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let work = tempfile::Builder::new()
+        .prefix(".making-")
+        .tempdir_in(cache()?)?;
+    let script = work.path().join("make-debian.sh");
+    fs::write(&script, DEBIAN)?;
+    Invocation::new("bash", MAKING)
+        .args([script.as_path(), work.path(), &folder])
+        .output()?
+        .success()
+        .context("cannot unpack Debian's kernel")?;
+    Ok(folder)
 }
 
 /// The folder for what is slow to make.

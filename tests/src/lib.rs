@@ -14,6 +14,7 @@
 //! what a user would do and see; set-up and clean-up are the harness's.
 
 pub mod command;
+pub mod debian;
 pub mod fixture;
 pub mod handmade;
 pub mod host;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  native   this machine's kernel
+//!  debian   Debian's kernel, in a machine that systemd runs: see `debian`
 //!  vm       QEMU, the real one
 //!  vfkit    a stand-in for vfkit: the same guest, under QEMU
 //!  lima     a stand-in for limactl: the same agent, in namespaces
@@ -13,6 +14,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
+use crate::debian;
 use crate::suite::{Case, Scope};
 use crate::surroundings::{native_lacks, stand_in_lacks, vm_lacks};
 
@@ -21,6 +23,8 @@ use crate::surroundings::{native_lacks, stand_in_lacks, vm_lacks};
 pub enum Mode {
     /// On this machine's kernel.
     Native,
+    /// The same in a machine with Debian's kernel and systemd; see [`crate::debian`].
+    Debian,
     /// In a virtual machine, under QEMU.
     Vm,
     /// In a virtual machine, by a stand-in for vfkit.
@@ -89,16 +93,50 @@ const SAMPLE: &[&str] = &[
     "binary_data_passes_whole_both_ways",
 ];
 
+/// Cases for all modes, or for the native one, that are also run under Debian's kernel:
+/// those about what depends on the kernel, on version 2 of cgroups or on systemd.
+const SAMPLE_OF_DEBIAN: &[&str] = &[
+    "exec_is_in_every_namespace_of_the_container",
+    "limits_reach_the_kernel_and_inspect",
+    "a_container_that_wants_too_much_memory_is_killed",
+    "limits_change_while_it_runs",
+    "a_paused_container_is_not_probed",
+    "stats_tells_what_a_container_uses",
+    "a_device_is_used_only_as_allowed",
+    "mounts_are_all_as_they_should_be",
+    "read_only_reaches_as_far_as_asked",
+    "layers_and_volumes_are_everybodys_own",
+    "a_container_has_an_address_and_a_way_out",
+    "a_port_is_reached_through_the_host",
+    "nobody_takes_anothers_address",
+    "an_ordinary_user_is_root_in_containers",
+    "files_of_other_ids_go_in_and_out",
+    "a_place_that_works_is_found_well",
+];
+
 impl Mode {
     /// Whether a case is run in this mode unless its name is asked for.
     pub fn samples(self, case: &Case) -> bool {
-        let is_for_all = matches!(case.scope, Scope::Both | Scope::Alone);
-        !self.is_sampled() || !is_for_all || SAMPLE.contains(&case.name)
+        let sample = match self {
+            Self::Vfkit => SAMPLE,
+            Self::Debian => SAMPLE_OF_DEBIAN,
+            _ => return true,
+        };
+        let is_others = matches!(
+            case.scope,
+            Scope::Both | Scope::Alone | Scope::NativeOnly | Scope::NativeAlone
+        );
+        !is_others || sample.contains(&case.name)
     }
 
     /// Whether only some of the cases for all modes are run in this one by default.
     pub fn is_sampled(self) -> bool {
-        self == Self::Vfkit
+        matches!(self, Self::Vfkit | Self::Debian)
+    }
+
+    /// Whether containers run on the kernel that the program itself runs on.
+    pub fn is_native(self) -> bool {
+        matches!(self, Self::Native | Self::Debian)
     }
 
     /// Whether it is macOS that such machines are used on.
@@ -107,12 +145,19 @@ impl Mode {
     }
 
     /// All there are.
-    pub const ALL: [Self; 5] = [Self::Native, Self::Vm, Self::Vfkit, Self::Lima, Self::Wsl2];
+    pub const ALL: [Self; 6] = [
+        Self::Native,
+        Self::Debian,
+        Self::Vm,
+        Self::Vfkit,
+        Self::Lima,
+        Self::Wsl2,
+    ];
 
     /// The stand-in that it needs: the program's name here, and the one it takes.
     pub fn stand_in(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Native | Self::Vm => None,
+            Self::Native | Self::Debian | Self::Vm => None,
             Self::Vfkit => Some(("stand-in-vfkit", "vfkit")),
             Self::Lima => Some(("stand-in-limactl", "limactl")),
             Self::Wsl2 => Some(("stand-in-wsl", "wsl.exe")),
@@ -130,7 +175,7 @@ impl Mode {
             env::join_paths(all).unwrap_or(path)
         };
         match self {
-            Self::Native | Self::Vm => Vec::new(),
+            Self::Native | Self::Debian | Self::Vm => Vec::new(),
             Self::Vfkit => vec![
                 ("ISOLAZI_BACKEND", "vfkit".into()),
                 // The user's own folder is what is shared by default.
@@ -156,6 +201,7 @@ impl Mode {
     pub fn lacks(self) -> Option<String> {
         match self {
             Self::Native => native_lacks(),
+            Self::Debian => native_lacks().or_else(debian::lacks),
             Self::Vm => vm_lacks(),
             Self::Vfkit => vm_lacks().or_else(|| stand_in_lacks(self)),
             Self::Lima | Self::Wsl2 => native_lacks().or_else(|| stand_in_lacks(self)),
@@ -165,7 +211,7 @@ impl Mode {
     /// Why a case that fits all places does not fit this one.
     pub fn leaves_out(self, case: &str) -> Option<&'static str> {
         let table = match self {
-            Self::Native | Self::Vm | Self::Vfkit => return None,
+            Self::Native | Self::Debian | Self::Vm | Self::Vfkit => return None,
             Self::Lima => NOT_IN_LIMA,
             Self::Wsl2 => NOT_IN_WSL2,
         };
@@ -178,6 +224,7 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Native => "native",
+            Self::Debian => "debian",
             Self::Vm => "vm",
             Self::Vfkit => "vfkit",
             Self::Lima => "lima",

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 
 use crate::command::Invocation;
+use crate::debian::{self, Debian};
 use crate::fixture;
 use crate::host::Traces;
 use crate::mode::Mode;
@@ -28,6 +29,8 @@ pub enum Scope {
     Both,
     /// About the host's own kernel.
     NativeOnly,
+    /// About Debian's kernel and systemd.
+    DebianOnly,
     /// About the virtual machine.
     VmOnly,
     /// About machines of vfkit's and Lima's, with nothing else going on.
@@ -48,7 +51,8 @@ impl Scope {
     fn has(self, mode: Mode) -> bool {
         match self {
             Self::Both | Self::Alone => true,
-            Self::NativeOnly | Self::NativeAlone => mode == Mode::Native,
+            Self::NativeOnly | Self::NativeAlone => mode.is_native(),
+            Self::DebianOnly => mode == Mode::Debian,
             Self::VmOnly | Self::VmAlone => mode == Mode::Vm,
             Self::ElsewhereAlone => mode.is_elsewhere(),
             Self::Wsl2Only | Self::Wsl2Alone => mode == Mode::Wsl2,
@@ -115,7 +119,7 @@ impl Suite {
 
     fn run(&self, arguments: &Arguments) -> Result<ExitCode> {
         sweep();
-        let wanted = |mode| {
+        let wanted = |mode: Mode| {
             let mut cases = self.cases.iter().filter(|case| case.scope.has(mode));
             cases.any(|case| takes_part(arguments, mode, case))
         };
@@ -124,8 +128,12 @@ impl Suite {
         let mut one_by_one = arguments.clone();
         one_by_one.test_threads = Some(1);
         let alone = libtest_mimic::run(&one_by_one, self.trials(arguments, &stage, true));
-        let modes: Vec<Mode> = Mode::ALL.into_iter().filter(|it| wanted(*it)).collect();
-        eprintln!("{}", verbs::table(&modes));
+        // What is called elsewhere is not counted here.
+        let here = |mode: &Mode| wanted(*mode) && *mode != Mode::Debian;
+        let modes: Vec<Mode> = Mode::ALL.into_iter().filter(here).collect();
+        if debian::inside().is_none() {
+            eprintln!("{}", verbs::table(&modes));
+        }
         let failed = together.has_failed() || alone.has_failed();
         // After failures there may be things left that the failed cases did not get to remove.
         let cleared = stage.clear(!failed);
@@ -147,7 +155,13 @@ impl Suite {
             let modes = Mode::ALL.into_iter();
             let modes =
                 modes.filter(|mode| case.scope.has(*mode) && takes_part(arguments, *mode, case));
-            trials.extend(modes.map(|mode| trial(*case, mode, stage.world_of(mode))));
+            trials.extend(modes.map(|mode| match (mode, &stage.debian) {
+                (Mode::Debian, Some(debian)) => trial_in_debian(*case, debian),
+                _ => trial(*case, mode, stage.world_of(mode)),
+            }));
+        }
+        if let Some(debian) = &stage.debian {
+            debian.expect(trials.iter().map(Trial::name));
         }
         trials
     }
@@ -155,6 +169,17 @@ impl Suite {
 
 fn title(mode: Mode, case: &Case) -> String {
     format!("{mode}::{}", case.name)
+}
+
+/// One that is run there together with all others.
+fn trial_in_debian(case: Case, debian: &Arc<Debian>) -> Trial {
+    let (title, debian) = (title(Mode::Debian, &case), Arc::clone(debian));
+    let asked = title.clone();
+    Trial::test(title, move || {
+        debian
+            .result_of(&asked)
+            .map_err(|error| format!("{error:#}").into())
+    })
 }
 
 fn trial(case: Case, mode: Mode, world: Option<Arc<World>>) -> Trial {
@@ -173,6 +198,9 @@ fn trial(case: Case, mode: Mode, world: Option<Arc<World>>) -> Trial {
 /// Whether a case is to be run. In a mode of which a sample suffices, that is what is in
 /// the sample, and everything for whoever asks for the mode by its name.
 fn takes_part(arguments: &Arguments, mode: Mode, case: &Case) -> bool {
+    if let Some(wanted) = debian::inside() {
+        return wanted.contains(&title(mode, case));
+    }
     let named = format!("{mode}::");
     let asks_for_mode = |filter: &String| filter.starts_with(&named);
     let suffices = !mode.samples(case) && !arguments.filter.as_ref().is_some_and(asks_for_mode);
@@ -193,6 +221,8 @@ struct Stage {
     worlds: Vec<Arc<World>>,
     folder: PathBuf,
     registry: Option<Registry>,
+    /// Where cases of that mode are run, unless this is there.
+    debian: Option<Arc<Debian>>,
 }
 
 impl Stage {
@@ -208,6 +238,7 @@ impl Stage {
             worlds: Vec::new(),
             folder,
             registry: None,
+            debian: None,
         };
         if !modes.is_empty()
             && let Err(error) = stage.build(&modes)
@@ -231,6 +262,10 @@ impl Stage {
         self.registry = Some(registry);
         fs::create_dir_all(&shared.stand_ins)?;
         for mode in modes {
+            if *mode == Mode::Debian && debian::inside().is_none() {
+                self.debian = Some(Arc::new(Debian::new(&self.folder)));
+                continue;
+            }
             if let Some((name, place)) = mode.stand_in() {
                 symlink(built(name)?, shared.stand_ins.join(place))?;
             }

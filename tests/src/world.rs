@@ -57,7 +57,7 @@ impl World {
 
     /// Whether containers run in a virtual machine.
     pub fn is_vm(&self) -> bool {
-        self.mode != Mode::Native
+        !self.mode.is_native()
     }
 
     /// Whether they run on the appliance's kernel: a stand-in may have this machine's.
@@ -125,7 +125,7 @@ impl World {
         Duration::from_secs(match self.mode {
             Mode::Native => seconds,
             Mode::Lima | Mode::Wsl2 => seconds * 2,
-            Mode::Vm | Mode::Vfkit => seconds * 4,
+            Mode::Debian | Mode::Vm | Mode::Vfkit => seconds * 4,
         })
     }
 

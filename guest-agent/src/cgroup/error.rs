@@ -27,6 +27,18 @@ pub enum LimitError {
         /// The user's option for it.
         option: &'static str,
     },
+    /// The user's cgroup has not what would limit it.
+    #[error(
+        "cannot limit {what}: users are not given the {controller} controller; add it to Delegate= of user@.service (sudo systemctl edit user@.service), or leave {option} out"
+    )]
+    ControllerNotDelegated {
+        /// Of what.
+        what: &'static str,
+        /// Which controller.
+        controller: &'static str,
+        /// The user's option for it.
+        option: &'static str,
+    },
     /// More processors than there are.
     #[error("cannot use {asked} processors: there are only {there}; use less with --cpus")]
     TooManyCpus {
@@ -87,6 +99,7 @@ impl From<LimitError> for WireError {
         let code = match &error {
             LimitError::Missing { .. }
             | LimitError::NotDelegated { .. }
+            | LimitError::ControllerNotDelegated { .. }
             | LimitError::Devices(_) => ErrorCode::Unsupported,
             LimitError::TooManyCpus { .. }
             | LimitError::NoSuchCpus { .. }

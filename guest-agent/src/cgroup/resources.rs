@@ -276,10 +276,16 @@ fn controller_of(setting: &Setting) -> String {
 }
 
 fn missing(setting: &Setting, lacks: String) -> LimitError {
+    let (what, option) = (setting.what, setting.option);
     if is_nested() {
-        return LimitError::NotDelegated {
-            what: setting.what,
-            option: setting.option,
+        let controller = setting.controller;
+        return match place::own_hierarchies("isolazi").is_empty() {
+            true => LimitError::NotDelegated { what, option },
+            false => LimitError::ControllerNotDelegated {
+                what,
+                controller,
+                option,
+            },
         };
     }
     LimitError::Missing {

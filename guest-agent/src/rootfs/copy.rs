@@ -16,7 +16,6 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
 
-use crate::launch::plan::UsernsPlan;
 use crate::sys::fs::{
     as_path, create_file_at, is_dir, is_link, list_dir, open_dir_at, set_xattr, stat_at,
 };
@@ -52,12 +51,12 @@ pub(crate) struct Substitutes {
 }
 
 impl Owners {
-    /// Those that a container with these ids has in the caller's user namespace.
-    pub(crate) fn of_container(ids: &UsernsPlan) -> io::Result<Self> {
-        let (users, groups) = ids.maps();
+    /// Those that a container with these users and groups has in the caller's user
+    /// namespace.
+    pub(crate) fn of_container((users, groups): &(IdMap, IdMap)) -> io::Result<Self> {
         Ok(Self::Mapped {
-            users: Substitutes::new(users, &IdMap::of_users()?),
-            groups: Substitutes::new(groups, &IdMap::of_groups()?),
+            users: Substitutes::new(users.clone(), &IdMap::of_users()?),
+            groups: Substitutes::new(groups.clone(), &IdMap::of_groups()?),
         })
     }
 

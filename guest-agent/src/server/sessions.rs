@@ -362,7 +362,7 @@ impl Engine {
         let copied_for = copied_for.filter(|ids| ids.stored == StoredIds::Mapped);
         let path = |layer| match copied_for {
             None => Ok(self.layers.path(layer)),
-            Some(ids) => self.layers.copy_for(layer, ids),
+            Some(ids) => self.layers.copy_for(layer, &ids.maps()),
         };
         let paths: Result<Option<_>, _> = spec.layers.iter().map(path).collect();
         let paths = paths.map_err(|error| layers::to_wire(&error))?;

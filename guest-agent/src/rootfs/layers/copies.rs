@@ -15,17 +15,17 @@ use nix::unistd::syncfs;
 use sha2::{Digest as _, Sha256};
 
 use super::{CONTENT, LayerStore, StoreError, make_folder};
-use crate::launch::plan::UsernsPlan;
 use crate::rootfs::copy::{self, Owners};
 use crate::sys::fs;
+use crate::sys::idmap::IdMap;
 
 impl LayerStore {
-    /// Where the content of a layer is as a container with these ids has it on disk;
+    /// Where the content of a layer is as a container with these users and groups has it;
     /// `None` where the store lacks the layer. Copies it at first, and blocks meanwhile.
     pub fn copy_for(
         &self,
         diff_id: &Digest,
-        ids: &UsernsPlan,
+        ids: &(IdMap, IdMap),
     ) -> Result<Option<PathBuf>, StoreError> {
         let Some(original) = self.path(diff_id) else {
             return Ok(None);
@@ -43,7 +43,7 @@ impl LayerStore {
         Ok(Some(path))
     }
 
-    fn make_copy(&self, diff_id: &Digest, name: &str, ids: &UsernsPlan) -> io::Result<()> {
+    fn make_copy(&self, diff_id: &Digest, name: &str, ids: &(IdMap, IdMap)) -> io::Result<()> {
         let layer = fs::open_dir_at(self.shared.complete.as_fd(), diff_id.hex().as_bytes())?;
         let original = fs::open_dir_at(layer.as_fd(), CONTENT.as_bytes())?;
         let temp = self.make_temp()?;
@@ -61,8 +61,7 @@ impl LayerStore {
 }
 
 /// Of the folder with the copy for these ids.
-fn name_for(ids: &UsernsPlan) -> String {
-    let (users, groups) = ids.maps();
+fn name_for((users, groups): &(IdMap, IdMap)) -> String {
     let digest: [u8; 32] = Sha256::digest(format!("{users}\n{groups}")).into();
     format!("for-{}", Digest::from_bytes(&digest).hex())
 }

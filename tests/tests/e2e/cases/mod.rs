@@ -4,6 +4,7 @@ mod bulk;
 mod changes;
 mod config;
 mod conflicts;
+mod debian;
 mod doctor;
 mod elsewhere;
 mod errors;
@@ -47,6 +48,7 @@ mod rootless_ports;
 mod run;
 mod seccomp;
 mod security;
+mod selinux;
 mod servers;
 mod signals;
 mod stats;
@@ -97,6 +99,7 @@ pub(crate) fn all() -> Vec<Case> {
         hostile::all(),
         vm::all(),
         vm_size::all(),
+        debian::all(),
         doctor::all(),
         rootless::all(),
         rootless_ports::all(),
@@ -137,6 +140,7 @@ pub(crate) fn all() -> Vec<Case> {
         privileges::all(),
         seccomp::all(),
         security::all(),
+        selinux::all(),
         posture::all(),
         quotas::all(),
         escapes::all(),
