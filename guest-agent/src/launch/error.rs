@@ -43,6 +43,8 @@ pub enum Stage {
     Stdio,
     /// Dropping privileges.
     Privileges,
+    /// Telling security modules how to confine the command.
+    Label,
     /// Installing the system-call filter.
     Seccomp,
     /// `execve`.
@@ -50,7 +52,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Plan,
         Self::Cgroup,
         Self::Clone,
@@ -66,6 +68,7 @@ impl Stage {
         Self::WorkingDir,
         Self::Stdio,
         Self::Privileges,
+        Self::Label,
         Self::Seccomp,
         Self::Exec,
     ];
@@ -129,14 +132,14 @@ impl LaunchError {
     /// What the user can do about it.
     fn advice(&self) -> Option<&'static str> {
         use Stage::{
-            Binds, Clone, Exec, Isolate, Join, Pivot, Privileges, Root, System, WorkingDir,
+            Binds, Clone, Exec, Isolate, Join, Label, Pivot, Privileges, Root, System, WorkingDir,
         };
         Some(match (self.stage, self.errno?) {
             (Exec, Errno::ENOENT | Errno::ENOTDIR) => {
                 "check its name, and the PATH that the image sets"
             }
             (Exec, Errno::EACCES) => {
-                "it must be a file with execute permission for the container's user"
+                "it must be a file with execute permission for the container's user, and a security label, if it has one, must allow it"
             }
             (Exec, Errno::ENOEXEC) => {
                 "it is for another architecture, or a script without a `#!` line"
@@ -157,6 +160,9 @@ impl LaunchError {
                 "overlayfs is needed, and a file system below it that supports it, such as ext4"
             }
             (Isolate, Errno::EINVAL) => "a host name has at most 64 characters",
+            (Label, Errno::EINVAL) => {
+                "the machine's policy has no such label: check user, role, type and level"
+            }
             (Privileges, Errno::EINVAL) => {
                 "the user namespace does not have that user or group: map it with --uid-map and --gid-map, or have more ids in /etc/subuid and /etc/subgid"
             }

@@ -31,15 +31,14 @@ impl Labels {
     pub(super) fn open(root: &Root, label: &LabelPlan) -> Result<Self, LaunchError> {
         let mut labels = Self::default();
         if let Some(profile) = &label.apparmor {
-            let file = open_any(root, &APPARMOR).at(Stage::Privileges, || {
+            let file = open_any(root, &APPARMOR).at(Stage::Label, || {
                 format!("use the AppArmor profile {profile}")
             })?;
             labels.0.push((file, format!("exec {profile}")));
         }
         if let Some(context) = &label.selinux {
-            let file = open_any(root, &SELINUX).at(Stage::Privileges, || {
-                format!("use the SELinux label {context}")
-            })?;
+            let file = open_any(root, &SELINUX)
+                .at(Stage::Label, || format!("use the SELinux label {context}"))?;
             labels.0.push((file, context.clone()));
         }
         Ok(labels)
@@ -51,7 +50,7 @@ impl Labels {
             // In one write, as the kernel wants it.
             file.write_all(text.as_bytes())
                 .map_err(to_errno)
-                .at(Stage::Privileges, || {
+                .at(Stage::Label, || {
                     format!("have the command confined by `{text}`")
                 })?;
         }
