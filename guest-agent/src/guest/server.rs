@@ -20,6 +20,9 @@ use crate::server::{self, Engine, EngineConfig};
 /// drop connections made earlier, or leave them hanging.
 const READY_LINE: &str = "isolazi: ready";
 
+/// When the host has its first answer for certain, if it wants one at once.
+const FIRST_ANSWER: Duration = Duration::from_millis(300);
+
 /// Each connection to a published port takes two; as many as the kernel has by default
 /// (`fs.nr_open`).
 pub(crate) const DESCRIPTORS: u64 = 1 << 20;
@@ -53,8 +56,11 @@ async fn serve(config: BootConfig) -> Result<(), GuestError> {
     let listener =
         Listener::bind(AGENT_VSOCK_PORT).map_err(GuestError::setup("listen on", "AF_VSOCK"))?;
     eprintln!("{READY_LINE}");
-    // Nobody who waits for the guest needs to wait for its network, too.
+    // Nobody who waits for the guest needs to wait for these, too.
+    let serving = Arc::clone(&engine);
     tokio::spawn(async move {
+        let _ = tokio::time::timeout(FIRST_ANSWER, serving.has_served()).await;
+        tokio::task::spawn_blocking(move || serving.sweep());
         if let Err(error) = network::bring_up(network).await {
             eprintln!("isolazi: cannot bring the network up: {error}");
         }

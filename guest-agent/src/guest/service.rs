@@ -56,6 +56,7 @@ fn serve(socket: &Path, token: &Path, user: u32) -> Result<(), GuestError> {
         .map_err(GuestError::setup("start", "the agent's runtime"))?
         .block_on(async {
             let engine = engine(token, Box::new(leave_power))?;
+            engine.sweep();
             let listener =
                 listen(socket, user).map_err(GuestError::setup("listen at", name(socket)))?;
             serve_all(engine, async || Ok(listener.accept().await?.0)).await

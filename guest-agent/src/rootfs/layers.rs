@@ -12,7 +12,7 @@
 //! A layer is unpacked aside, written through to disk, and then renamed, so
 //! that whatever has its final name is complete, also after a power failure.
 //! What a crash leaves behind carries no lock and is removed at the next
-//! [`LayerStore::open`]; the kernel drops the lock of whoever died.
+//! [`LayerStore::sweep`]; the kernel drops the lock of whoever died.
 
 mod copies;
 mod prune;
@@ -126,7 +126,7 @@ impl Shared {
 
 impl LayerStore {
     /// Opens the store below `root`, the data root, and makes it where there is
-    /// none. Removes what interrupted unpacks of dead processes have left.
+    /// none.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let path = root.join("layers");
         Self::open_at(&path).map_err(|source| StoreError::Open { path, source })
@@ -134,6 +134,7 @@ impl LayerStore {
 
     fn open_at(path: &Path) -> io::Result<Self> {
         let complete = path.join("sha256");
+        let is_new = !complete.is_dir();
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -146,8 +147,9 @@ impl LayerStore {
                 next_temp: AtomicU64::new(0),
             }),
         };
-        fsync(&store.shared.top)?;
-        store.remove_leftovers()?;
+        if is_new {
+            fsync(&store.shared.top)?;
+        }
         Ok(store)
     }
 
@@ -246,14 +248,13 @@ impl LayerStore {
         Flock::lock(file, kind).map_err(|(_, error)| error.into())
     }
 
-    /// Removes the temporary folders whose makers are dead.
-    fn remove_leftovers(&self) -> io::Result<()> {
+    /// Removes what interrupted unpacks of dead processes have left. Blocks.
+    pub fn sweep(&self) {
         let top = self.shared.top.as_fd();
-        for (name, _lock) in self.claim_leftovers()? {
+        for (name, _lock) in self.claim_leftovers().unwrap_or_default() {
             // One that cannot be removed is in nobody's way.
             let _ = remove_at(top, &name);
         }
-        Ok(())
     }
 
     /// Locks the temporary folders that nobody has locked.

@@ -36,6 +36,7 @@ use isolazi_protocol::{
     Transport, TransportError, Ulimit, WireError,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
 
 use crate::container::{ContainerStore, StoreError, security};
 use crate::diagnose;
@@ -85,6 +86,8 @@ pub struct Engine {
     networks: NetworkStore,
     /// Conversations that are under way.
     conversations: AtomicU32,
+    /// One is over.
+    served: Notify,
 }
 
 impl std::fmt::Debug for Guest {
@@ -102,13 +105,11 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Opens the engine's folder and clears away what interrupted work has left.
+    /// Opens the engine's folder.
     pub fn open(config: EngineConfig) -> Result<Self, WireError> {
         let containers = ContainerStore::open(config.root.join("containers"))?;
         let containers = containers.in_guest(config.guest.is_some());
-        containers.sweep();
         let volumes = VolumeStore::new(config.root.join("volumes"), containers.clone());
-        volumes.sweep();
         Ok(Self {
             guest: config.guest,
             layers: LayerStore::open(&config.root).map_err(|error| layers::to_wire(&error))?,
@@ -116,8 +117,21 @@ impl Engine {
             containers,
             volumes,
             conversations: AtomicU32::new(0),
+            served: Notify::new(),
             root: config.root,
         })
+    }
+
+    /// Clears away what interrupted work has left. Others may be at work. Blocks.
+    pub fn sweep(&self) {
+        self.containers.sweep();
+        self.volumes.sweep();
+        self.layers.sweep();
+    }
+
+    /// Waits until a conversation is over.
+    pub(crate) async fn has_served(&self) {
+        self.served.notified().await;
     }
 
     /// Whether `hello` comes from somebody who may be served.
@@ -200,18 +214,19 @@ fn no_machine() -> WireError {
 }
 
 /// Counts a conversation for as long as it lives.
-struct Counted<'a>(&'a AtomicU32);
+struct Counted<'a>(&'a Engine);
 
 impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicU32) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+    fn new(engine: &'a Engine) -> Self {
+        engine.conversations.fetch_add(1, Ordering::Relaxed);
+        Self(engine)
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.conversations.fetch_sub(1, Ordering::Relaxed);
+        self.0.served.notify_waiters();
     }
 }
 
@@ -240,7 +255,7 @@ trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for S {}
 
 async fn converse(stream: AnyStream, engine: Arc<Engine>) -> Result<(), TransportError> {
-    let counted = Counted::new(&engine.conversations);
+    let counted = Counted::new(&engine);
     let mut client = Transport::new(stream);
     let opening = tokio::time::timeout(PATIENCE, open(&mut client, &engine)).await;
     let Some((request, greeting)) = opening.map_err(|_| TransportError::Closed)?? else {

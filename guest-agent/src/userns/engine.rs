@@ -46,6 +46,7 @@ pub(super) fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     let notes = words.map(|it| it.to_string_lossy().into_owned()).collect();
     let opened = prepare().and_then(|control| {
         let engine = Engine::open(EngineConfig { root, guest: None })?;
+        engine.sweep();
         Ok((control, Arc::new(engine)))
     });
     let (control, engine) = match opened {

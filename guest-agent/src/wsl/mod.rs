@@ -89,11 +89,11 @@ fn engine() -> Result<Engine, GuestError> {
         power_off: Box::new(|| {}),
         restart: Box::new(|| {}),
     };
-    Engine::open(EngineConfig {
+    let engine = Engine::open(EngineConfig {
         root: DATA_ROOT.into(),
         guest: Some(guest),
-    })
-    .map_err(GuestError::Engine)
+    });
+    engine.inspect(Engine::sweep).map_err(GuestError::Engine)
 }
 
 fn lock_file(path: &'static str) -> Result<File, GuestError> {

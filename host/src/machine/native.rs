@@ -41,6 +41,7 @@ impl Native {
             root: root.to_owned(),
             guest: None,
         })?;
+        engine.sweep();
         Ok(Self(Place::Here(Arc::new(engine))))
     }
 }

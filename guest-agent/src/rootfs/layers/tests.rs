@@ -150,7 +150,7 @@ fn leftovers_of_the_dead_are_removed_and_those_of_the_living_kept() {
     let forbidden = std::fs::Permissions::from_mode(0o000);
     std::fs::set_permissions(dead.parent().unwrap(), forbidden).unwrap();
 
-    LayerStore::open(&world.root()).unwrap();
+    LayerStore::open(&world.root()).unwrap().sweep();
     let expected = [living.unwrap(), ".lock".to_owned(), "sha256".to_owned()];
     let mut expected = expected.to_vec();
     expected.sort();
