@@ -10,7 +10,7 @@ use isolazi_tests::surroundings::vm_lacks;
 use isolazi_tests::{Mode, World, fixture};
 
 use crate::Bench;
-use crate::guest::Guest;
+use crate::guest::{Guest, Network};
 use crate::measure::Pairs;
 use crate::table::Row;
 
@@ -29,7 +29,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let mut root = Archive::default();
     let init = fixture::small_init(&folder)?;
     root.file("init", 0o755, &fs::read(init)?)?;
-    let peer = Guest::new(&world, &folder, root, None)?;
+    let peer = Guest::new(&world, &folder, root, Network::Machines)?;
     stop(&world)?;
     let ours = || {
         let elapsed = start(&world)?;

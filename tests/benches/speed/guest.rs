@@ -16,6 +16,16 @@ use isolazi_tests::surroundings::program;
 /// What the vsock helper may do beside its sockets: nothing.
 const RULES: &str = r#"{"read":[],"write":[],"tcp":false}"#;
 
+/// How the host reaches it.
+pub(crate) enum Network {
+    /// As the machine's.
+    Machines,
+    /// That, with a port of this host's that leads to one of the guest's.
+    Forwarded(u16, u16),
+    /// By `tap1` in the network namespace of this process.
+    Tap(u32),
+}
+
 /// A guest that has been described, and can be booted again and again.
 pub(crate) struct Guest {
     command_line: Vec<String>,
@@ -32,13 +42,12 @@ pub(crate) struct Running {
 }
 
 impl Guest {
-    /// In `folder`, with this content of its root and, where there is one, a port of this
-    /// host's that leads to one of the guest's. `world` has a machine that runs.
+    /// In `folder`, with this content of its root. `world` has a machine that runs.
     pub(crate) fn new(
         world: &World,
         folder: &Path,
         root: Archive,
-        forwarded: Option<(u16, u16)>,
+        network: Network,
     ) -> Result<Self> {
         fs::create_dir_all(folder.join("run"))?;
         let initrd = folder.join("initrd");
@@ -55,10 +64,10 @@ impl Guest {
             kernel: kernel.display().to_string(),
             disk: copy.display().to_string(),
             vsock: folder.join("run/vsock-device.sock").display().to_string(),
-            forwarded,
+            network,
         };
         Ok(Self {
-            command_line: changed.command_line(&machine_command_line(world)?),
+            command_line: changed.in_its_network(&machine_command_line(world)?),
             helper: program()?,
             folder: folder.to_owned(),
         })
@@ -114,10 +123,22 @@ struct Changed {
     kernel: String,
     disk: String,
     vsock: String,
-    forwarded: Option<(u16, u16)>,
+    network: Network,
 }
 
 impl Changed {
+    fn in_its_network(&self, machine: &[String]) -> Vec<String> {
+        let own = self.command_line(machine);
+        match self.network {
+            Network::Machines | Network::Forwarded(..) => own,
+            Network::Tap(namespace) => {
+                let inside = format!("nsenter -t {namespace} -n");
+                let inside = inside.split(' ').map(str::to_owned);
+                inside.chain(own).collect()
+            }
+        }
+    }
+
     fn command_line(&self, machine: &[String]) -> Vec<String> {
         let mut words = machine.iter().peekable();
         let mut own: Vec<String> = words.next().cloned().into_iter().collect();
@@ -150,9 +171,16 @@ impl Changed {
                 let rest = value.split_once(',').map_or("", |(_, rest)| rest);
                 format!("file={},{rest}", self.disk)
             }
-            "-netdev" => match self.forwarded {
-                Some((here, there)) => format!("{value},hostfwd=tcp:127.0.0.1:{here}-:{there}"),
-                None => value.to_owned(),
+            "-netdev" => match self.network {
+                Network::Machines => value.to_owned(),
+                Network::Forwarded(here, there) => {
+                    format!("{value},hostfwd=tcp:127.0.0.1:{here}-:{there}")
+                }
+                Network::Tap(_) => {
+                    let id = value.split(',').find(|it| it.starts_with("id="));
+                    let id = id.unwrap_or_default();
+                    format!("tap,{id},ifname=tap1,script=no,downscript=no")
+                }
             },
             _ => value.to_owned(),
         })

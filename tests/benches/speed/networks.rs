@@ -4,18 +4,15 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use isolazi_image_builder::cpio::Archive;
 use isolazi_tests::command::eventually;
-use isolazi_tests::fixture::{self, find, static_true};
-use isolazi_tests::surroundings::{native_lacks, vm_lacks};
+use isolazi_tests::fixture::{self, static_true};
+use isolazi_tests::surroundings::native_lacks;
 use isolazi_tests::{Mode, World};
 
 use crate::Bench;
-use crate::guest::{Ended, Guest};
 use crate::measure::{Pairs, time};
 use crate::podman::Podman;
 use crate::start::pulled;
@@ -26,13 +23,11 @@ const PAIRS: usize = 20;
 const MANY: usize = 100;
 /// Sent to an echo, and back.
 const BYTES: usize = 512 << 20;
-/// The same where a processor is emulated.
-const BYTES_TO_GUEST: usize = 16 << 20;
 const PIECE: usize = 128 << 10;
 /// Connections that are made for one measurement.
 const CONNECTIONS: u32 = 20;
 /// The port of the echo in containers and guests.
-const ECHO: u16 = 7;
+pub(crate) const ECHO: u16 = 7;
 
 /// A start on the bridge, beside podman's, and beside one without a network.
 pub(crate) fn starts(bench: &Bench) -> Result<Vec<Row>> {
@@ -120,130 +115,23 @@ pub(crate) fn ports(bench: &Bench) -> Result<Vec<Row>> {
     )])
 }
 
-/// The relay to containers of a machine, beside QEMU's own and slirp4netns's.
-pub(crate) fn relay(bench: &Bench) -> Result<Vec<Row>> {
-    if let Some(reason) = vm_lacks() {
-        bail!("{reason}");
-    }
-    let world = bench.world(Mode::Vm, "relay")?;
-    let image = echo(&world)?;
-    let run = [
-        "run",
-        "-d",
-        "--name",
-        "echo",
-        "-p",
-        "127.0.0.1::7",
-        &image,
-        "/echo",
-    ];
-    let run = world.isolazi(run).timeout(Duration::from_secs(120));
-    run.output()?.success()?;
-    let port = world.isolazi(["port", "echo", "7"]).output()?.success()?;
-    let ours: SocketAddr = port.stdout_text().trim().parse()?;
-    wait_for(ours)?;
-    let folder = bench.folder.path().join("relay/peer");
-    let (guest, forwarded) = guest(&world, &folder)?;
-    let running = guest.boot("ready")?;
-    wait_for(forwarded)?;
-    let bytes = Pairs::measure(
-        6,
-        || exchange(ours, BYTES_TO_GUEST),
-        || exchange(forwarded, BYTES_TO_GUEST),
-    )?;
-    let connections = Pairs::measure(10, || connect(ours), || connect(forwarded))?;
-    drop(running);
-    let (_slirp, slirp) = slirp(&folder)?;
-    let beside_slirp = Pairs::measure(
-        6,
-        || exchange(ours, BYTES_TO_GUEST),
-        || exchange(slirp, BYTES_TO_GUEST),
-    )?;
-    world.isolazi(["vm", "stop"]).output()?.success()?;
-    let what = "16 MiB there and back, relayed";
-    Ok(vec![
-        Row::of_pairs(what, "QEMU's hostfwd", &bytes, 1.0),
-        Row::of_pairs(what, "slirp4netns, no guest", &beside_slirp, 1.0),
-        Row::of_pairs(
-            "20 connections, relayed",
-            "QEMU's hostfwd",
-            &connections,
-            1.2,
-        ),
-    ])
-}
-
 /// An image with an echo on port 7.
-fn echo(world: &World) -> Result<String> {
+pub(crate) fn echo(world: &World) -> Result<String> {
     let folder = world.temp()?;
     pulled(world, &fixture::echo(folder.path())?, "echo")
 }
 
-/// A guest that is nothing but an echo, with a port that QEMU forwards to it.
-fn guest(world: &World, folder: &Path) -> Result<(Guest, SocketAddr)> {
-    fs::create_dir_all(folder)?;
-    let busybox = find("busybox").context("busybox is not installed")?;
-    let init = "#!/busybox sh\n\
-                /busybox ip addr add 10.0.2.15/24 dev eth0\n\
-                /busybox ip link set eth0 up\n\
-                exec /echo\n";
-    let mut root = Archive::default();
-    root.file("init", 0o755, init.as_bytes())?;
-    root.file("busybox", 0o755, &fs::read(busybox)?)?;
-    root.file("echo", 0o755, &fs::read(fixture::echo(folder)?)?)?;
-    let address = at(Ipv4Addr::LOCALHOST, free_port()?);
-    let guest = Guest::new(world, folder, root, Some((address.port(), ECHO)))?;
-    Ok((guest, address))
-}
-
-/// A network namespace with an echo, to which slirp4netns forwards a port.
-fn slirp(folder: &Path) -> Result<(Vec<Ended>, SocketAddr)> {
-    let program = fixture::echo(folder)?;
-    let mut inside = Command::new("unshare");
-    inside.arg("--net").arg(program).stdout(Stdio::piped());
-    let mut inside = Ended(inside.spawn().context("cannot run unshare")?);
-    let mut line = String::new();
-    let said = inside.0.stdout.take().context("no output")?;
-    BufReader::new(said).read_line(&mut line)?;
-    let socket = folder.join("slirp.sock");
-    let mut slirp = Command::new("slirp4netns");
-    slirp.args(["--configure", "--mtu=65520", "--api-socket"]);
-    slirp
-        .arg(&socket)
-        .arg(inside.0.id().to_string())
-        .arg("tap0");
-    let slirp = slirp.stdout(Stdio::null()).stderr(Stdio::null());
-    let slirp = Ended(slirp.spawn().context("cannot run slirp4netns")?);
-    let address = at(Ipv4Addr::LOCALHOST, free_port()?);
-    let request = format!(
-        r#"{{"execute":"add_hostfwd","arguments":{{"proto":"tcp","host_addr":"127.0.0.1","host_port":{},"guest_port":{ECHO}}}}}"#,
-        address.port()
-    );
-    eventually(Duration::from_secs(10), "slirp4netns forwards", || {
-        let Ok(mut api) = std::os::unix::net::UnixStream::connect(&socket) else {
-            return Ok(None);
-        };
-        api.write_all(request.as_bytes())?;
-        api.shutdown(std::net::Shutdown::Write)?;
-        let mut answer = String::new();
-        api.read_to_string(&mut answer)?;
-        Ok(answer.contains("return").then_some(()))
-    })?;
-    wait_for(address)?;
-    Ok((vec![slirp, inside], address))
-}
-
-fn at(address: Ipv4Addr, port: u16) -> SocketAddr {
+pub(crate) fn at(address: Ipv4Addr, port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(address), port)
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port())
 }
 
-fn wait_for(address: SocketAddr) -> Result<()> {
+pub(crate) fn wait_for(address: SocketAddr) -> Result<()> {
     eventually(Duration::from_secs(60), "the echo answers", || {
         Ok(connect_once(address).ok())
     })
@@ -259,7 +147,7 @@ fn connect_once(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-fn connect(address: SocketAddr) -> Result<Duration> {
+pub(crate) fn connect(address: SocketAddr) -> Result<Duration> {
     let started = Instant::now();
     for _ in 0..CONNECTIONS {
         connect_once(address)?;
@@ -268,7 +156,7 @@ fn connect(address: SocketAddr) -> Result<Duration> {
 }
 
 /// Sends bytes and takes them back, both at once.
-fn exchange(address: SocketAddr, bytes: usize) -> Result<Duration> {
+pub(crate) fn exchange(address: SocketAddr, bytes: usize) -> Result<Duration> {
     let started = Instant::now();
     let mut stream = TcpStream::connect(address)?;
     let mut sending = stream.try_clone()?;
