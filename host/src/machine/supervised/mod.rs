@@ -12,6 +12,7 @@
 //! particular about a hypervisor is behind [`Hypervisor`]. A machine that runs stays
 //! with the one that it was started with.
 
+mod answers;
 mod boot;
 mod consent;
 mod console;

@@ -17,10 +17,10 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
-use isolazi_protocol::{ContainerId, Event, Happening, ObjectKind, Reply, Request};
+use isolazi_protocol::{ContainerId, Event, Happening, ObjectKind, PortRequest, Reply, Request};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 
@@ -35,10 +35,10 @@ use crate::ports::{Dial, Held, PortError, Relays, Room, hold};
 const A_LITTLE: Duration = Duration::from_secs(5);
 /// Between two tries to follow the agent's events.
 const PAUSE: Duration = Duration::from_millis(500);
-/// So often, and so long apart, ports are tried that a command may hold which has
-/// not said yet for which container.
-const TRIES: usize = 50;
-const RETRY: Duration = Duration::from_millis(100);
+/// For ports that a command may hold which has not said yet for which container.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two tries to take ports.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// The ports of a machine.
 #[derive(Debug)]
@@ -60,6 +60,23 @@ fn room() -> Room {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let places = (limit - SPARE.min(limit / 2)) / 2;
     Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)))
+}
+
+/// Takes ports, as soon as nobody has them any more, unless there turns out to be no need
+/// to. Returns them with the numbers that they have got.
+pub(super) async fn hold_soon(
+    ports: &[PortRequest],
+    patience: Duration,
+    is_needless: impl Fn() -> bool,
+) -> Result<(Vec<PortRequest>, Vec<Held>), PortError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match hold(ports) {
+            Err(PortError::Taken { .. }) if Instant::now() < deadline && !is_needless() => {}
+            done => return done,
+        }
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 impl Publisher {
@@ -175,21 +192,17 @@ impl Publisher {
             return Ok(());
         }
         Consent::read(&self.consent)?.check_ports(&network.ports)?;
-        let mut tries = 1;
-        loop {
-            if self.published.borrow().contains_key(container) {
-                return Ok(());
-            }
-            match hold(&network.ports) {
-                Ok((_, held)) => {
-                    self.assign(container.clone(), held);
-                    return Ok(());
-                }
-                Err(PortError::Taken { .. }) if tries < TRIES => tries += 1,
-                Err(error) => return Err(error.into()),
-            }
-            tokio::time::sleep(RETRY).await;
+        let is_published = || self.published.borrow().contains_key(container);
+        if is_published() {
+            return Ok(());
         }
+        match hold_soon(&network.ports, PATIENCE, is_published).await {
+            Ok((_, held)) => self.assign(container.clone(), held),
+            // By whoever has published them meanwhile.
+            Err(PortError::Taken { .. }) if is_published() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     fn dial(&self, container: &ContainerId) -> Dial {

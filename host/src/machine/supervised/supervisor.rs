@@ -18,39 +18,31 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
-use isolazi_protocol::{PortRequest, Reply, Request};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use isolazi_protocol::{Reply, Request};
+use tokio::net::UnixListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
 use super::boot::{self, Booted, Processes};
-use super::consent::Consent;
 use super::hypervisor::Hypervisor;
 use super::layout::{self, Layout};
 use super::process::Process;
 use super::publisher::Publisher;
-use super::wire::{self, Answer, Ask, Ready};
+use super::wire::Ready;
 use super::{Supervised, ask_agent};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::machine::{Backend, MachineError, MachineState, Word, known};
+use crate::machine::{Backend, MachineError, known};
 use crate::paths::Paths;
-use crate::ports::{Held, PortError, hold};
 use crate::revive::revive;
 
 pub(super) const ARGV0: &str = "isolazi-machine";
-/// Longest question.
-const LONGEST_ASK: u64 = 64 << 10;
 /// What a guest may take to shut down before its power is cut.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
 /// How often the guest is looked after.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// What an agent may take to say how much it is used.
 const AGENT_PATIENCE: Duration = Duration::from_secs(5);
-/// How often, and how long apart, ports are tried that seem to be taken.
-const PORT_TRIES: usize = 5;
-const PORT_RETRY: Duration = Duration::from_millis(50);
 /// How long those who ask may take to connect and to read their answers when
 /// the machine is gone.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -96,31 +88,31 @@ fn run(root: &Path, backend: Backend) -> Result<(), MachineError> {
 }
 
 /// What is supervised, and where.
-struct Place {
+pub(super) struct Place {
     backend: Backend,
     hypervisor: Box<dyn Hypervisor>,
     paths: Paths,
-    layout: Layout,
+    pub(super) layout: Layout,
 }
 
-enum Phase {
+pub(super) enum Phase {
     Booting,
     Running(Ready),
     Stopping,
     Failed(String),
 }
 
-struct Supervisor {
-    place: Place,
-    phase: watch::Sender<Phase>,
-    machine: RefCell<Option<Booted>>,
-    publisher: RefCell<Option<Rc<Publisher>>>,
-    stop: Notify,
-    stopped: watch::Sender<bool>,
+pub(super) struct Supervisor {
+    pub(super) place: Place,
+    pub(super) phase: watch::Sender<Phase>,
+    pub(super) machine: RefCell<Option<Booted>>,
+    pub(super) publisher: RefCell<Option<Rc<Publisher>>>,
+    pub(super) stop: Notify,
+    pub(super) stopped: watch::Sender<bool>,
     /// Somebody got an answer.
-    answered: Notify,
+    pub(super) answered: Notify,
     /// When the machine was last in use, as far as is known.
-    last_use: Cell<Instant>,
+    pub(super) last_use: Cell<Instant>,
 }
 
 /// What cannot be started again is told in the log.
@@ -266,19 +258,7 @@ async fn accept(listener: UnixListener, supervisor: Rc<Supervisor>) {
     while asking.join_next().await.is_some() {}
 }
 
-/// Takes ports. Those of a container that has just ended are given up in a moment.
-async fn hold_soon(ports: &[PortRequest]) -> Result<(Vec<PortRequest>, Vec<Held>), PortError> {
-    let mut tries = 1;
-    loop {
-        match hold(ports) {
-            Err(PortError::Taken { .. }) if tries < PORT_TRIES => tries += 1,
-            done => return done,
-        }
-        tokio::time::sleep(PORT_RETRY).await;
-    }
-}
-
-fn one_line(error: MachineError) -> String {
+pub(super) fn one_line(error: MachineError) -> String {
     format!("{:#}", anyhow::Error::from(error))
 }
 
@@ -375,160 +355,5 @@ impl Supervisor {
             hypervisor.shut_down(layout, ready).await;
         };
         let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, asked).await;
-    }
-
-    async fn serve(self: Rc<Self>, stream: UnixStream) {
-        let mut stream = BufReader::new(stream);
-        let mut line = String::new();
-        let read = (&mut stream).take(LONGEST_ASK).read_line(&mut line).await;
-        let Ok(ask) = read.and_then(|_| Ok(serde_json::from_str(&line)?)) else {
-            return;
-        };
-        if let Ask::Publish { ports, word } = ask {
-            return self.publish(stream, &ports, word).await;
-        }
-        let answer = self.answer(ask).await;
-        self.reply(&mut stream, &answer).await;
-    }
-
-    async fn reply(&self, stream: &mut BufReader<UnixStream>, answer: &Answer) {
-        if let Ok(line) = wire::line(answer) {
-            // Whoever has gone does not need it.
-            let _ = stream.write_all(&line).await;
-            self.answered.notify_one();
-        }
-    }
-
-    /// Takes ports, and keeps that the user has published them, or that nobody has.
-    async fn take(
-        &self,
-        ports: &[PortRequest],
-        word: Word,
-    ) -> anyhow::Result<(Vec<PortRequest>, Vec<Held>)> {
-        let consent = self.place.layout.consent();
-        if word == Word::Record {
-            Consent::read(&consent)?.check_ports(ports)?;
-        }
-        let (settled, held) = hold_soon(ports).await?;
-        if word == Word::User {
-            Consent::publish(&consent, &settled)?;
-        }
-        Ok((settled, held))
-    }
-
-    /// Takes ports, and relays them once it is said for which container.
-    async fn publish(&self, mut stream: BufReader<UnixStream>, ports: &[PortRequest], word: Word) {
-        if let Err(answer) = self.ready().await {
-            return self.reply(&mut stream, &answer).await;
-        }
-        let held = match self.take(ports, word).await {
-            Ok((settled, held)) => {
-                self.reply(&mut stream, &Answer::Published(settled)).await;
-                held
-            }
-            Err(error) => {
-                let answer = Answer::Failed(format!("{error:#}"));
-                return self.reply(&mut stream, &answer).await;
-            }
-        };
-        let mut line = String::new();
-        let read = (&mut stream).take(LONGEST_ASK).read_line(&mut line).await;
-        let container = read.ok().and_then(|_| line.trim().parse().ok());
-        if let (Some(container), Some(publisher)) = (container, &*self.publisher.borrow()) {
-            publisher.assign(container, held);
-        }
-    }
-
-    async fn answer(&self, ask: Ask) -> Answer {
-        match ask {
-            Ask::State => self.state().await,
-            Ask::Stop => {
-                self.stop.notify_one();
-                self.stopped().await
-            }
-            Ask::Ready => match self.ready().await {
-                Ok(ready) => Answer::Ready(ready),
-                Err(answer) => answer,
-            },
-            // Answered before, as more is said about it.
-            Ask::Publish { .. } => Answer::Stopped,
-            Ask::Share {
-                path,
-                read_only,
-                word,
-            } => match self.ready().await {
-                Ok(_) => self
-                    .share(&path, read_only, word)
-                    .await
-                    .unwrap_or_else(|error| Answer::Failed(one_line(error))),
-                Err(answer) => answer,
-            },
-        }
-    }
-
-    async fn stopped(&self) -> Answer {
-        let _ = self.stopped.subscribe().wait_for(|stopped| *stopped).await;
-        Answer::Stopped
-    }
-
-    /// For somebody who is about to use the machine; else what is to be
-    /// answered instead.
-    async fn ready(&self) -> Result<Ready, Answer> {
-        let mut phase = self.phase.subscribe();
-        let settled = phase
-            .wait_for(|phase| !matches!(phase, Phase::Booting))
-            .await;
-        match settled.as_deref() {
-            Ok(Phase::Running(ready)) => {
-                self.last_use.set(Instant::now());
-                return Ok(ready.clone());
-            }
-            Ok(Phase::Failed(reason)) => return Err(Answer::Failed(reason.clone())),
-            _ => {}
-        }
-        drop(settled);
-        Err(self.stopped().await)
-    }
-
-    async fn state(&self) -> Answer {
-        if matches!(*self.phase.borrow(), Phase::Stopping) {
-            self.stopped().await;
-            return Answer::State(MachineState::Stopped);
-        }
-        let machine = self.machine.borrow();
-        Answer::State(match (&*self.phase.borrow(), &*machine) {
-            (Phase::Running(ready), Some(booted)) => MachineState::Running {
-                pid: Some(booted.pid),
-                accelerator: booted.accelerator.clone(),
-                boot_ms: ready.boot_ms,
-                shares: booted.shared_folders(),
-            },
-            (Phase::Failed(_), _) => MachineState::Stopped,
-            _ => MachineState::Booting,
-        })
-    }
-
-    async fn share(
-        &self,
-        path: &Path,
-        read_only: bool,
-        word: Word,
-    ) -> Result<Answer, MachineError> {
-        let consent = self.place.layout.consent();
-        match word {
-            Word::User => Consent::share(&consent, path, read_only)?,
-            Word::Record => Consent::read(&consent)?.check(path, read_only)?,
-        }
-        let shares = self
-            .machine
-            .borrow()
-            .as_ref()
-            .map(|booted| Rc::clone(&booted.shares));
-        let Some(shares) = shares else {
-            return Ok(Answer::Failed("the machine is going down".to_owned()));
-        };
-        // One after the other: each takes the next free slot.
-        let mut shares = shares.lock().await;
-        Ok(Answer::Shared(shares.share(path, read_only).await?))
     }
 }
