@@ -45,9 +45,22 @@ fn limit(group: &Path, name: &str) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
+/// What `has_limits` looks for.
+const LIMITS: [&str; 6] = ["-m", "64m", "--pids-limit", "77", "--cpus", "0.5"];
+
+fn has_limits(group: &Path) -> Result<()> {
+    for (file, value) in [
+        ("memory.max", "67108864"),
+        ("pids.max", "77"),
+        ("cpu.max", "50000 100000"),
+    ] {
+        same(file, &limit(group, file)?.as_str(), &value)?;
+    }
+    Ok(())
+}
+
 fn containers_are_in_scopes_of_systemd(world: &World) -> Result<()> {
-    let limits = ["-m", "64m", "--pids-limit", "77", "--cpus", "0.5"];
-    let container = world.start(&limits, &["sleep", "1000"])?;
+    let container = world.start(&LIMITS, &["sleep", "1000"])?;
     let group = group(&container)?;
     let id = container.inspect()?["Id"]
         .as_str()
@@ -66,17 +79,7 @@ fn containers_are_in_scopes_of_systemd(world: &World) -> Result<()> {
         "{}",
         group.display()
     );
-    same(
-        "memory",
-        &limit(&group, "memory.max")?,
-        &(64 << 20).to_string(),
-    )?;
-    same("processes", &limit(&group, "pids.max")?, &"77".to_owned())?;
-    same(
-        "processors",
-        &limit(&group, "cpu.max")?,
-        &"50000 100000".to_owned(),
-    )?;
+    has_limits(&group)?;
     let shown = tool("systemctl", ["show", "-p", "Delegate,ActiveState", &name])?;
     ensure!(
         shown.contains("Delegate=yes") && shown.contains("ActiveState=active"),
@@ -138,20 +141,9 @@ fn with_session(world: &World) -> Result<Ordinary> {
 fn a_users_systemd_delegates_limits(world: &World) -> Result<()> {
     let user = with_session(world)?;
     let image = world.busybox();
-    let begin = [
-        "run",
-        "-d",
-        "--name",
-        "it",
-        "-m",
-        "64m",
-        "--pids-limit",
-        "77",
-        "--cpus",
-        "0.5",
-    ];
+    let begin = ["run", "-d", "--name", "it"];
     let sleep = [image.as_str(), "sleep", "1000"];
-    in_session(&user, &[&begin[..], &sleep].concat())
+    in_session(&user, &[&begin[..], &LIMITS, &sleep].concat())
         .output()?
         .success()?;
     let pid = in_session(&user, &["inspect", "--format", "{{.State.Pid}}", "it"]);
@@ -159,17 +151,7 @@ fn a_users_systemd_delegates_limits(world: &World) -> Result<()> {
     let group = group_of(&pid)?;
     let own = format!("/sys/fs/cgroup/user.slice/user-{USER}.slice/user@{USER}.service");
     ensure!(group.starts_with(own), "{}", group.display());
-    same(
-        "memory",
-        &limit(&group, "memory.max")?,
-        &(64 << 20).to_string(),
-    )?;
-    same("processes", &limit(&group, "pids.max")?, &"77".to_owned())?;
-    same(
-        "processors",
-        &limit(&group, "cpu.max")?,
-        &"50000 100000".to_owned(),
-    )?;
+    has_limits(&group)?;
     let inside = in_session(&user, &["exec", "it", "cat", "/sys/fs/cgroup/memory.max"]);
     inside.output()?.success()?.stdout_is("67108864\n")?;
     in_session(&user, &["pause", "it"]).output()?.success()?;

@@ -44,6 +44,7 @@ mod processors;
 mod quotas;
 mod registries;
 mod rootless;
+mod rootless_ids;
 mod rootless_ports;
 mod run;
 mod seccomp;
@@ -102,6 +103,7 @@ pub(crate) fn all() -> Vec<Case> {
         debian::all(),
         doctor::all(),
         rootless::all(),
+        rootless_ids::all(),
         rootless_ports::all(),
         userns::all(),
         machine::all(),
