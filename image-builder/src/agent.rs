@@ -58,8 +58,9 @@ fn build(arch: Arch, cross: bool, workspace: &Path) -> Command {
     command.current_dir(workspace);
     command.args(["build", "--release", "--package", NAME, "--bin", NAME]);
     command.args(["--target", arch.musl_target()]);
-    // Nobody downloads it by itself, so it need not be small.
-    command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3");
+    // Where a processor is emulated, boot is as long as the code that is met for the first
+    // time; what handles bytes is fast either way.
+    command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s");
     // A panic in one conversation must not end the others.
     command.env("CARGO_PROFILE_RELEASE_PANIC", "unwind");
     if cross {
