@@ -1,5 +1,5 @@
-//! Copies a tree as it is: owners or others in their place, modes, extended
-//! attributes, times, hard links. Every name is looked up in a folder's descriptor and no link is ever
+//! Copies a tree as it is: owners or others in their place, modes, extended attributes,
+//! times, hard links. Every name is looked up in a folder's descriptor and no link is ever
 //! followed, so nothing outside the two trees is touched.
 
 use std::collections::HashMap;
