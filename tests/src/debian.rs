@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::command::{Invocation, tool};
 use crate::fixture;
@@ -164,10 +164,8 @@ impl Machine {
         fs::create_dir_all(&self.folder)?;
         let file = |name: &str| self.folder.join(name);
         fs::write(file("prepare.sh"), &self.prepare)?;
-        let disk = fs::File::create(file("disk"))?;
-        disk.set_len(8 << 30)?;
-        drop(disk);
         let disk = file("disk");
+        fs::File::create(&disk)?.set_len(8 << 30)?;
         let quick = ["-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=1"];
         tool(
             "mkfs.ext4",
@@ -257,7 +255,10 @@ fn prepare(names: &[String]) -> Result<String> {
         ("PATH", env::var("PATH").unwrap_or_default()),
         ("HOME", "/root".to_owned()),
         ("CI", "true".to_owned()),
-        ("XDG_CACHE_HOME", cache_home()?.display().to_string()),
+        (
+            "XDG_CACHE_HOME",
+            fixture::cache_home()?.display().to_string(),
+        ),
         ("ISOLAZI_BIN", program()?.display().to_string()),
         (INSIDE, names.join(",")),
     ];
@@ -271,10 +272,6 @@ fn prepare(names: &[String]) -> Result<String> {
         "exec >/dev/ttyS1 2>&1\n'{own}' --test-threads 2 --color never\nTESTS"
     )?;
     Ok(script)
-}
-
-fn cache_home() -> Result<PathBuf> {
-    dirs::cache_dir().context("this user has no cache folder; set XDG_CACHE_HOME")
 }
 
 /// What the tests in there print: `test NAME … ok` or `FAILED`, and later, of those that

@@ -127,18 +127,7 @@ pub fn servers() -> Result<PathBuf> {
         return Ok(archive);
     }
     eprintln!("making the image of servers, kept in {}", archive.display());
-    let work = tempfile::Builder::new()
-        .prefix(".making-")
-        .tempdir_in(cache()?)?;
-    let script = work.path().join("make-servers.sh");
-    fs::write(&script, SERVERS)?;
-    let made = work.path().join("servers.tar");
-    Invocation::new("bash", MAKING)
-        .args([script.as_path(), work.path(), &made])
-        .output()?
-        .success()
-        .context("cannot make the image of servers")?;
-    fs::rename(&made, &archive)?;
+    make_by(SERVERS, &archive).context("cannot make the image of servers")?;
     Ok(archive)
 }
 
@@ -152,23 +141,35 @@ pub fn debian_kernel() -> Result<PathBuf> {
     if folder.is_dir() {
         return Ok(folder);
     }
+    make_by(DEBIAN, &folder).context("cannot unpack Debian's kernel")?;
+    Ok(folder)
+}
+
+/// Has a script, whose arguments are a folder to work in and what it is to make, make
+/// `product`, which appears when it is whole.
+fn make_by(script: &str, product: &Path) -> Result<()> {
     let work = tempfile::Builder::new()
         .prefix(".making-")
         .tempdir_in(cache()?)?;
-    let script = work.path().join("make-debian.sh");
-    fs::write(&script, DEBIAN)?;
+    let file = work.path().join("make.sh");
+    fs::write(&file, script)?;
+    let made = work.path().join("product");
     Invocation::new("bash", MAKING)
-        .args([script.as_path(), work.path(), &folder])
+        .args([file.as_path(), work.path(), &made])
         .output()?
-        .success()
-        .context("cannot unpack Debian's kernel")?;
-    Ok(folder)
+        .success()?;
+    fs::rename(&made, product)?;
+    Ok(())
+}
+
+/// The folder of all that this user's programs keep.
+pub fn cache_home() -> Result<PathBuf> {
+    dirs::cache_dir().context("this user has no cache folder; set XDG_CACHE_HOME")
 }
 
 /// The folder for what is slow to make.
 pub fn cache() -> Result<PathBuf> {
-    let folder = dirs::cache_dir().context("this user has no cache folder; set XDG_CACHE_HOME")?;
-    let folder = folder.join("isolazi/tests");
+    let folder = cache_home()?.join("isolazi/tests");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)
 }

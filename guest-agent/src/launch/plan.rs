@@ -140,6 +140,11 @@ pub enum StoredIds {
 }
 
 impl UsernsPlan {
+    /// Whether files on disk have the ids that the container's are mapped to.
+    pub(crate) fn is_mapped_on_disk(&self) -> bool {
+        self.stored == StoredIds::Mapped
+    }
+
     /// User and group that are root in the container.
     pub(crate) fn root(&self) -> (u32, u32) {
         let of = |all: &[IdMapping]| {

@@ -20,7 +20,6 @@ use crate::container::{
     ContainerDir, NewContainer, Record, health, hosts, privileges, resolv_conf, security, userns,
 };
 use crate::events;
-use crate::launch::plan::StoredIds;
 use crate::server::containers::{ATTEMPTS, PAUSE};
 use crate::server::{Engine, await_departure, container_error, io_error, layers};
 use crate::shim::{self, ShimRequest, ShimStart};
@@ -299,7 +298,7 @@ impl Engine {
     /// ids on disk than the root of others.
     fn give_volumes(&self, record: &Record) -> io::Result<()> {
         match &record.userns {
-            Some(ids) if ids.stored == StoredIds::Mapped => self
+            Some(ids) if ids.is_mapped_on_disk() => self
                 .volume_folders(&record.spec)
                 .iter()
                 .try_for_each(|volume| volume::give(volume, ids.root())),
@@ -359,7 +358,7 @@ impl Engine {
     fn layer_paths(&self, record: &Record) -> Result<Vec<PathBuf>, WireError> {
         let spec = &record.spec;
         let copied_for = record.userns.as_ref();
-        let copied_for = copied_for.filter(|ids| ids.stored == StoredIds::Mapped);
+        let copied_for = copied_for.filter(|ids| ids.is_mapped_on_disk());
         let path = |layer| match copied_for {
             None => Ok(self.layers.path(layer)),
             Some(ids) => self.layers.copy_for(layer, &ids.maps()),
@@ -433,11 +432,7 @@ fn write_files(record: &Record, dir: &ContainerDir) -> io::Result<()> {
     fs::write(etc.join("hostname"), format!("{hostname}\n"))?;
     fs::write(etc.join("resolv.conf"), resolv_conf(record).as_bytes())?;
     fs::write(etc.join("hosts"), hosts(record, &NetworkState::default()))?;
-    let Some(ids) = record
-        .userns
-        .as_ref()
-        .filter(|it| it.stored == StoredIds::Mapped)
-    else {
+    let Some(ids) = record.userns.as_ref().filter(|ids| ids.is_mapped_on_disk()) else {
         return Ok(());
     };
     let (user, group) = ids.root();

@@ -24,7 +24,7 @@ use super::place::join;
 use super::walk::is_gone;
 use super::{VisitError, root};
 use crate::container::ContainerDir;
-use crate::launch::plan::StoredIds;
+use crate::launch::plan::UsernsPlan;
 use crate::sys::{fs, xattr};
 
 /// Where every container has something mounted, whatever its image.
@@ -86,7 +86,7 @@ pub fn layer(dir: &ContainerDir, out: impl Write) -> Result<(), VisitError> {
         b"the container",
     ))?;
     // The folder of changes is seen as it is on disk.
-    let ids = record.userns.filter(|it| it.stored == StoredIds::Mapped);
+    let ids = record.userns.filter(UsernsPlan::is_mapped_on_disk);
     let mut packer = Packer::new(out).of_container(ids.as_ref());
     each(dir, |change| {
         let Some(now) = change.now else {

@@ -105,7 +105,7 @@ fn try_open(dir: &ContainerDir, purpose: Purpose) -> Result<Option<ContainerRoot
         let fd = match join(init.as_fd(), purpose == Purpose::Bare) {
             // Mounts of a user namespace cannot be taken apart.
             Err(Errno::EINVAL) if purpose == Purpose::Bare => {
-                ids = ids.filter(|it| it.stored == StoredIds::Mapped);
+                ids = ids.filter(UsernsPlan::is_mapped_on_disk);
                 read_only(dir)?
             }
             Err(Errno::ESRCH) => return Ok(None),
@@ -127,7 +127,7 @@ fn try_open(dir: &ContainerDir, purpose: Purpose) -> Result<Option<ContainerRoot
     let record = dir.record().map_err(failed("read the configuration of"))?;
     Ok(Some(ContainerRoot {
         fd,
-        ids: record.userns.filter(|it| it.stored == StoredIds::Mapped),
+        ids: record.userns.filter(UsernsPlan::is_mapped_on_disk),
         _held: held,
     }))
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
 use anyhow::Result;
-use isolazi_tests::command::{eventually, same};
+use isolazi_tests::command::{eventually, same, tool};
 use isolazi_tests::ordinary::{FIRST, Ordinary, USER};
 use isolazi_tests::{Case, World};
 
@@ -131,12 +131,11 @@ fn files_of_other_ids_go_in_and_out(world: &World) -> Result<()> {
         let archive = user.at().join("root.tar");
         let options = ["--numeric-owner".into(), "-tvf".into(), archive.into()];
         let names = ["f", "tmp/in", "bin/busybox"].map(OsString::from);
-        let listed = isolazi_tests::command::tool("tar", options.into_iter().chain(names))?;
-        let found: Vec<_> = listed
+        let listed = tool("tar", options.into_iter().chain(names))?;
+        let mut found: Vec<_> = listed
             .lines()
             .filter_map(|line| line.split_whitespace().nth(1))
             .collect();
-        let mut found = found;
         found.sort_unstable();
         same(where_, &found, &vec!["0/0", "0/0", "7/8"])
     };
