@@ -60,7 +60,8 @@ impl Engine {
         })
     }
 
-    /// Makes a request to the shim of a container that `action` is possible for.
+    /// Makes a request to the shim of a container that `action` is possible for; its answer
+    /// has begun.
     pub(super) async fn call(
         &self,
         container: &str,
@@ -70,7 +71,7 @@ impl Engine {
         let dir = self.containers.find(container)?;
         for _ in 0..ATTEMPTS {
             self.judge(container, &dir, action)?;
-            if let Ok(stream) = shim::connect(&dir, request).await {
+            if let Ok(stream) = shim::ask(&dir, request).await {
                 return Ok(stream);
             }
             // The shim is starting or ending, and has no open door.
@@ -141,7 +142,7 @@ impl Engine {
                 ContainerState::Created => return Ok(0),
                 _ => {}
             }
-            if let Ok(shim) = shim::connect(&dir, &ShimRequest::Wait).await
+            if let Ok(shim) = shim::ask(&dir, &ShimRequest::Wait).await
                 && let Ok(ServerMessage::Event(Event::Exited(code))) =
                     Transport::new(shim).receive_message().await
             {
@@ -321,7 +322,7 @@ pub(super) async fn tell_shim(dir: &ContainerDir, request: &ShimRequest) -> Resu
         return Ok(());
     }
     // One that is ending has read its settings for the last time.
-    let Ok(shim) = shim::connect(dir, request).await else {
+    let Ok(shim) = shim::ask(dir, request).await else {
         return Ok(());
     };
     match Transport::new(shim).receive_message().await {
@@ -341,7 +342,7 @@ fn stop_timeout(dir: &ContainerDir) -> u32 {
 
 /// Whether the shim was reached and confirmed the container's end.
 async fn ask_to_stop(dir: &ContainerDir, request: &ShimRequest) -> bool {
-    let Ok(stream) = shim::connect(dir, request).await else {
+    let Ok(stream) = shim::ask(dir, request).await else {
         return false;
     };
     let answer = Transport::new(stream)

@@ -101,11 +101,7 @@ async fn tell(caller: &mut Caller, message: &ServerMessage) {
 
 fn attached(shim: &Shim) -> Result<Rc<Process>, WireError> {
     shim.judge(Action::Attach)?;
-    let gone = || {
-        let message = "the container is just ending; look with: isolazi ps -a";
-        WireError::new(isolazi_protocol::ErrorCode::Conflict, message)
-    };
-    shim.process().ok_or_else(gone)
+    shim.living_process()
 }
 
 /// The status of the next end; `None` where there is no process to wait for,

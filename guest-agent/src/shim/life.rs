@@ -391,6 +391,15 @@ impl Shim {
         self.process.borrow().clone()
     }
 
+    /// The first process; an error where it has ended, and its end is not recorded yet.
+    pub(super) fn living_process(&self) -> Result<Rc<Process>, WireError> {
+        let ending = || {
+            let message = "the container is just ending; look with: isolazi ps -a";
+            WireError::new(ErrorCode::Conflict, message)
+        };
+        self.process().ok_or_else(ending)
+    }
+
     pub(super) fn state(&self) -> Ref<'_, ContainerState> {
         self.state.borrow()
     }
@@ -468,8 +477,7 @@ impl Shim {
             let message = format!("cannot prepare the process: {error}");
             WireError::new(ErrorCode::Internal, message)
         };
-        let init = self.process();
-        let init = init.ok_or_else(|| internal(io::ErrorKind::NotFound.into()))?;
+        let init = self.living_process()?;
         let (stdio, ends) = streams(spec.terminal, spec.open_stdin).map_err(internal)?;
         let start = self.start();
         let launched = launch::exec(&start.plan, spec, init.pid(), init.pidfd().as_fd(), stdio)

@@ -32,5 +32,5 @@ mod spawn;
 mod wire;
 
 pub use main::run_if_shim;
-pub use spawn::{connect, spawn};
+pub use spawn::{ask, spawn};
 pub use wire::{ShimRequest, ShimStart};

@@ -7,8 +7,9 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::Stdio;
 
 use isolazi_protocol::Transport;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, recv, sendmsg};
 use nix::unistd::Pid;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
@@ -91,8 +92,11 @@ fn send_lock(socket: &StdUnixStream, lock: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Connects to the shim of a living container and makes `request`.
-pub async fn connect(dir: &ContainerDir, request: &ShimRequest) -> io::Result<UnixStream> {
+/// Makes `request` to the shim of a living container, and waits until its answer begins.
+///
+/// # Errors
+/// Also where the shim ends without a word, as one does that was already ending.
+pub async fn ask(dir: &ContainerDir, request: &ShimRequest) -> io::Result<UnixStream> {
     // A socket's address is limited to 108 bytes (unix(7)); by way of the
     // folder's descriptor it always fits.
     let folder = File::open(dir.path())?;
@@ -102,5 +106,58 @@ pub async fn connect(dir: &ContainerDir, request: &ShimRequest) -> io::Result<Un
         .send_message(request)
         .await
         .map_err(io::Error::other)?;
-    Ok(transport.into_parts().0)
+    let stream = transport.into_parts().0;
+    begins(&stream).await?;
+    Ok(stream)
+}
+
+/// Waits for the first byte, which stays unread.
+async fn begins(stream: &UnixStream) -> io::Result<()> {
+    let peek = || {
+        let received = recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK)?;
+        Ok(received)
+    };
+    match stream.async_io(Interest::READABLE, peek).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_waited_for_and_left_to_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("shim.sock")).unwrap();
+        let dir = ContainerDir::new(folder.path().to_owned());
+        let answering = async {
+            let (caller, _) = listener.accept().await.unwrap();
+            let mut caller = Transport::new(caller);
+            let _: ShimRequest = caller.receive_message().await.unwrap();
+            caller.send_raw(b"x").await.unwrap();
+        };
+        let (answered, ()) = tokio::join!(ask(&dir, &ShimRequest::Wait), answering);
+        let mut answer = Vec::new();
+        answered.unwrap().read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"x");
+    }
+
+    #[tokio::test]
+    async fn a_shim_that_ends_before_it_looks_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("shim.sock")).unwrap();
+        let dir = ContainerDir::new(folder.path().to_owned());
+        let asking = ask(&dir, &ShimRequest::Wait);
+        tokio::pin!(asking);
+        // Its words are there, and nobody has taken the call.
+        let pending = futures_util::poll!(&mut asking);
+        assert!(pending.is_pending());
+        drop(listener);
+        asking.await.unwrap_err();
+    }
 }

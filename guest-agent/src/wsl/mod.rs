@@ -13,6 +13,7 @@
 
 mod hold;
 mod install;
+mod pipes;
 mod prepare;
 
 use std::fs::File;
@@ -27,6 +28,7 @@ use crate::guest::error::{GuestError, one_line};
 use crate::guest::{DATA_ROOT, DESCRIPTORS};
 use crate::launch::raise_descriptors;
 use crate::server::{self, Engine, EngineConfig};
+use pipes::Pipes;
 
 /// A conversation's share in it says that the distribution is in use.
 const IN_USE: &str = "/run/isolazi/in-use";
@@ -61,8 +63,7 @@ fn serve() -> Result<(), GuestError> {
     let stdout = io::stdout().as_fd().try_clone_to_owned();
     let stdout = File::from(stdout.map_err(GuestError::setup("use", "standard output"))?);
     runtime.block_on(async {
-        let stdout = tokio::fs::File::from_std(stdout);
-        let stream = tokio::io::join(tokio::io::stdin(), stdout);
+        let stream = Pipes::new(tokio::io::stdin(), tokio::fs::File::from_std(stdout));
         if let Err(error) = server::serve(stream, engine).await {
             eprintln!("isolazi: {}", one_line(&error));
         }

@@ -288,7 +288,12 @@ fn a_user_namespace_goes_with_every_option(world: &World) -> Result<()> {
             "touch /tmp/x && touch /x 2>&1 | grep -o Read-only",
             "Read-only\n",
         ),
-        (&["--init"], "cat /proc/1/comm", "isolazi-init\n"),
+        (
+            &["--init"],
+            // The command may run before the init, its parent, has its name.
+            "until grep -x isolazi-init /proc/1/comm; do sleep 0.05; done",
+            "isolazi-init\n",
+        ),
         (
             &["--privileged"],
             "mount -t tmpfs none /tmp && ls /sys/kernel >/dev/null && echo ok",

@@ -24,6 +24,7 @@ pub(super) fn all() -> Vec<Case> {
             what_wsl_lacks_is_said_in_a_line,
             folders_have_the_paths_of_the_distribution,
             names_are_asked_of_the_distributions_servers,
+            whoever_stays_with_a_container_hears_of_its_shims_death,
         ],
     }
 }
@@ -119,20 +120,28 @@ fn containers_outlive_their_commands(world: &World) -> Result<()> {
     )
 }
 
-/// The `wsl.exe` that holds the world's distribution.
-fn hold(world: &World) -> Result<Option<Pid>> {
-    let name = distribution(world)?;
+/// The process of this host whose command line `is_it`.
+fn process(is_it: impl Fn(&[&str]) -> bool) -> Result<Option<Pid>> {
     for entry in fs::read_dir("/proc")?.flatten() {
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
         let words: Vec<&str> = line.split('\0').collect();
-        let is_it = words[0].ends_with("wsl.exe") && words.contains(&"wsl-hold");
-        if is_it && words.contains(&name.as_str()) {
-            let pid = entry.file_name().to_str().and_then(|it| it.parse().ok());
+        let pid = entry.file_name().to_str().and_then(|it| it.parse().ok());
+        if pid.is_some() && is_it(&words) {
             return Ok(pid.and_then(Pid::from_raw));
         }
     }
     Ok(None)
+}
+
+/// The `wsl.exe` that holds the world's distribution.
+fn hold(world: &World) -> Result<Option<Pid>> {
+    let name = distribution(world)?;
+    process(|words| {
+        words[0].ends_with("wsl.exe")
+            && words.contains(&"wsl-hold")
+            && words.contains(&name.as_str())
+    })
 }
 
 fn a_hold_that_is_killed_is_replaced(world: &World) -> Result<()> {
@@ -306,5 +315,27 @@ fn names_are_asked_of_the_distributions_servers(world: &World) -> Result<()> {
     same("servers", &asked(&[])?.trim(), &"nameserver 192.0.2.77")?;
     let other = asked(&["--dns", "192.0.2.9"])?;
     same("servers", &other.trim(), &"nameserver 192.0.2.9")?;
+    Ok(())
+}
+
+fn whoever_stays_with_a_container_hears_of_its_shims_death(world: &World) -> Result<()> {
+    let container = world.container();
+    let script = "echo in; exec sleep 98765";
+    let options = ["--name", container.name()];
+    let mut run = world
+        .run_with(&options, ["sh", "-c", script])
+        .timeout(Duration::from_secs(20))
+        .spawn()?;
+    run.wait_for("in")?;
+    let sleeps = || process(|words| words == ["sleep", "98765", ""]);
+    let command = eventually(Duration::from_secs(5), "its command", sleeps)?;
+    let status = fs::read_to_string(format!("/proc/{}/status", command.as_raw_nonzero()))?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    let shim: i32 = parent.context("no parent")?.trim().parse()?;
+    kill_process(Pid::from_raw(shim).context("no shim")?, Signal::KILL)?;
+    let told = run.wait()?;
+    ensure!(!told.is_success(), "a container that was killed went well");
+    told.has_one_complaint()?;
+    container.wait_status("exited")?;
     Ok(())
 }
