@@ -22,6 +22,7 @@ pub mod mode;
 pub mod network;
 pub mod ordinary;
 pub mod output;
+mod pace;
 pub mod registry;
 pub mod stand_in;
 pub mod stub;

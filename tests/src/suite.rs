@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
@@ -17,6 +18,7 @@ use crate::fixture;
 use crate::host::Traces;
 use crate::mode::Mode;
 use crate::output::Output;
+use crate::pace;
 use crate::registry::Registry;
 use crate::surroundings::{appliance, built, is_ci, program, tools_lack};
 use crate::verbs;
@@ -132,7 +134,7 @@ impl Suite {
         let here = |mode: &Mode| wanted(*mode) && *mode != Mode::Debian;
         let modes: Vec<Mode> = Mode::ALL.into_iter().filter(here).collect();
         if debian::inside().is_none() {
-            eprintln!("{}", verbs::table(&modes));
+            eprintln!("{}{}", verbs::table(&modes), pace::slowest());
         }
         let failed = together.has_failed() || alone.has_failed();
         // After failures there may be things left that the failed cases did not get to remove.
@@ -189,7 +191,12 @@ fn trial(case: Case, mode: Mode, world: Option<Arc<World>>) -> Trial {
             eprintln!("skipped: {}: {reason}", title(mode, &case));
             Ok(())
         }
-        (Some(world), None) => (case.run)(world).map_err(|error| format!("{error:#}").into()),
+        (Some(world), None) => {
+            let begun = Instant::now();
+            let result = (case.run)(world);
+            pace::note(title(mode, &case), begun.elapsed());
+            result.map_err(|error| format!("{error:#}").into())
+        }
         (None, _) => Err(format!("there is no {mode} mode here").into()),
     };
     Trial::test(title(mode, &case), run).with_ignored_flag(ignored)
