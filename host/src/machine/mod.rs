@@ -6,6 +6,7 @@
 pub mod appliance;
 pub mod arch;
 pub mod backend;
+mod fingerprint;
 pub mod known;
 pub mod lima;
 #[cfg(target_os = "linux")]

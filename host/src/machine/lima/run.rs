@@ -1,7 +1,6 @@
 //! Lima as the hypervisor of a supervised machine.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -20,6 +19,7 @@ use super::template::{self, AGENT_FILE, Instance, template};
 use crate::files;
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::backend::find_program;
+use crate::machine::fingerprint::fingerprint;
 use crate::machine::supervised::{
     Console, Door, Folders, Hypervisor, Identity, Layout, Process, Ready, Record, ShareRecord,
     Shares, Started, ask_agent, memory_mib, processors, random, settings, shared_folders,
@@ -106,9 +106,7 @@ fn agent_socket(layout: &Layout) -> PathBuf {
 
 /// Each data root has an instance of its own.
 fn name(layout: &Layout) -> String {
-    let mut hasher = DefaultHasher::new();
-    layout.folder().hash(&mut hasher);
-    format!("isolazi-{:08x}", hasher.finish() as u32)
+    format!("isolazi-{:08x}", fingerprint(layout.folder()) >> 32)
 }
 
 async fn stop(layout: &Layout, force: bool) {

@@ -8,7 +8,6 @@
 //! Whatever the programs need of root's is opened beforehand and inherited.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -16,6 +15,8 @@ use std::path::Path;
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
+
+use crate::machine::fingerprint::fingerprint;
 
 /// The first number of a machine's user, and how many there are.
 const FIRST: u32 = 0x7800_0000;
@@ -137,10 +138,8 @@ impl User {
 
 /// The same for a machine each time.
 fn number(folder: &Path) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    folder.hash(&mut hasher);
     // Below COUNT, and so in range.
-    FIRST + (hasher.finish() % COUNT) as u32
+    FIRST + (fingerprint(folder) % COUNT) as u32
 }
 
 /// The effective capabilities of a process by its status (proc_pid_status(5)).

@@ -1,12 +1,11 @@
 //! The machine's files.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::machine::MachineError;
+use crate::machine::fingerprint::fingerprint;
 use crate::paths;
 
 /// A socket's address is at most 107 bytes on Linux (unix(7)) and 103 on macOS
@@ -149,9 +148,7 @@ fn short_folder(folder: &Path) -> PathBuf {
         let name = format!("isolazi-{}", nix::unistd::getuid());
         std::env::temp_dir().join(name)
     });
-    let mut hasher = DefaultHasher::new();
-    folder.as_os_str().as_bytes().hash(&mut hasher);
-    base.join(format!("isolazi-{:016x}", hasher.finish()))
+    base.join(format!("isolazi-{:016x}", fingerprint(folder)))
 }
 
 /// Lets nobody but its owner connect to the socket at `path`. Until then its folder

@@ -1,7 +1,6 @@
 //! vfkit as the hypervisor of a supervised machine.
 
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,6 +15,7 @@ use super::{control, kernel};
 use crate::config::MachineConfig;
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::backend::find_program;
+use crate::machine::fingerprint::fingerprint;
 use crate::machine::supervised::{
     Console, Door, Folders, Hypervisor, Layout, Record, ShareRecord, Shares, Started, Surroundings,
     memory_mib, prepare_files, processors, settings, shared_folders,
@@ -148,8 +148,6 @@ fn shares(settings: &MachineConfig, file: &Path) -> Result<Vec<ShareRecord>, Mac
 
 /// One of the machine's own: locally administered, and for a single card (IEEE 802).
 fn mac(folder: &Path) -> [u8; 6] {
-    let mut hasher = DefaultHasher::new();
-    folder.hash(&mut hasher);
-    let [a, b, c, d, e, ..] = hasher.finish().to_le_bytes();
+    let [a, b, c, d, e, ..] = fingerprint(folder).to_be_bytes();
     [0x52, a, b, c, d, e]
 }

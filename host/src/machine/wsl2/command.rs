@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use isolazi_protocol::wsl::{AGENT, HOLD_ROLE, INSTALL_ROLE, NEVER, SERVE_ROLE};
-use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
+
+use crate::machine::fingerprint::fingerprint;
 
 /// Has `wsl.exe` speak UTF-8, from version 0.64 on.
 pub(super) const UTF8_VARIABLE: &str = "WSL_UTF8";
@@ -17,9 +18,7 @@ pub(super) fn distribution(root: &Path, usual: Option<&Path>) -> String {
     if usual == Some(root) {
         return "isolazi".to_owned();
     }
-    let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
-    let hex: String = digest[..4].iter().map(|it| format!("{it:02x}")).collect();
-    format!("isolazi-{hex}")
+    format!("isolazi-{:08x}", fingerprint(root) >> 32)
 }
 
 fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
