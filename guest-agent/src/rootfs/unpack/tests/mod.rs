@@ -1,9 +1,12 @@
 //! What the tests of layers share: making archives that no tar would, and
 //! telling whether anything changed where nothing may.
 
+mod bombs;
 mod good;
 mod hostile;
 mod random;
+mod sparse;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -301,6 +304,19 @@ impl World {
             found.retain(|name| name != ".use");
             assert_eq!(found, expected, "{context}");
         }
+    }
+
+    /// Asserts that a layer of somebody honest can be stored.
+    pub(crate) fn assert_works(&self) {
+        let mut good = Layer::default();
+        good.dir("bin").file("bin/true", b"#!");
+        let (bytes, options) = (good.bytes(), Options::default());
+        let diff_id = good.diff_id();
+        let path = self
+            .store
+            .put(&diff_id, Compression::None, &bytes[..], &options);
+        assert_eq!(fs::read(path.unwrap().join("bin/true")).unwrap(), b"#!");
+        self.assert_clean("a good layer");
     }
 
     /// Unpacks without keeping, and hands what came out to `inspect`.
