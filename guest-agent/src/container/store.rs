@@ -141,18 +141,18 @@ impl ContainerStore {
         Ok(NewContainer { dir, record, lock })
     }
 
-    /// The container with this name, id, or unambiguous start of an id.
+    /// The container with this id, this name, or this unambiguous start of an id, looked
+    /// for in this order, as Docker does.
     pub fn find(&self, reference: &str) -> Result<ContainerDir, StoreError> {
-        if names::is_valid(reference)
-            && let Some(dir) = self.by_name(reference)
-        {
-            return Ok(dir);
-        }
-        // Who knows the whole id need not wait until all others are looked at.
         if let Ok(id) = reference.parse::<ContainerId>()
             && self.exists(&id)
         {
             return Ok(self.dir(&id));
+        }
+        if names::is_valid(reference)
+            && let Some(dir) = self.by_name(reference)
+        {
+            return Ok(dir);
         }
         let mut matches = self.ids().filter(|id| id.as_str().starts_with(reference));
         let not_found = || StoreError::NotFound(excerpt(reference));

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::sessions::copy;
-use super::{Engine, answer, container_error};
+use super::{Engine, answer};
 
 /// What a container on this machine may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,10 +60,9 @@ impl Engine {
     /// The address of a container that publishes the port.
     fn published(&self, container: &str, target: ExposedPort) -> Result<Ipv4Addr, WireError> {
         let dir = self.containers.find(container)?;
-        let state = dir
-            .state()
-            .map_err(|error| container_error(container, error))?;
-        let network = dir.network(&state);
+        // Every connection asks this, so its state is left unread: the lock says enough.
+        let network = dir.is_alive().then(|| dir.last_network()).flatten();
+        let network = network.unwrap_or_default();
         let is_published = network.ports.iter().any(|port| port.target == target);
         match network.outward() {
             Some(endpoint) if is_published => Ok(endpoint.address),
