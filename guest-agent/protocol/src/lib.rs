@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 pub mod appliance;
+mod boot;
 mod codec;
 mod container;
 mod diagnosis;
@@ -47,6 +48,7 @@ mod usage;
 mod userns;
 pub mod wsl;
 
+pub use boot::{BOOT_FILE, BootConfig, BootConfigError, GuestNetwork, Token};
 pub use codec::{
     CodecError, Frame, HEADER_BYTES, MAX_CONTROL_BYTES, MAX_DATA_BYTES, StreamId, decode,
     decode_header, encode,
@@ -65,7 +67,7 @@ pub use journal::{Follower, Happening, JOURNAL, Journal, ObjectKind};
 pub use limits::{CgroupLimits, DeviceRate};
 pub use message::{
     AgentInfo, ClientControl, Compression, Event, Greeting, Hello, LayerBounds, LogRange, Reply,
-    Request, ServerMessage, Token,
+    Request, ServerMessage,
 };
 pub use network::{
     BadMacAddress, DEFAULT_NETWORK, Endpoint, EndpointRequest, ExposedPort, Ipv6Endpoint,

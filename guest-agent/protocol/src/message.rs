@@ -1,7 +1,6 @@
 //! The messages of a conversation.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,19 +8,8 @@ use crate::{
     BindSource, CgroupLimits, ContainerDetail, ContainerId, ContainerSpec, ContainerSummary,
     ContainerUsage, Content, Digest, DiskUsage, EndpointRequest, ExecSpec, ExposedPort, Finding,
     Happening, LayerUsage, NetworkDetail, NetworkRequest, PathInfo, ProcessInfo, RestartPolicy,
-    SeccompProfile, VolumeDetail, WindowSize, WireError,
+    SeccompProfile, Token, VolumeDetail, WindowSize, WireError,
 };
-
-/// A secret that the host gives to the guest at boot and shows in every
-/// [`Hello`], so that nothing else that can reach the agent's socket is served.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Token(pub [u8; 32]);
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
 
 /// First message of every conversation, from the host. A [`Request`] follows
 /// at once.

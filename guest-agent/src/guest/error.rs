@@ -2,6 +2,8 @@
 
 use std::io;
 
+use isolazi_protocol::BootConfigError;
+
 use super::DATA_ROOT;
 
 /// Everything here ends the boot; the host shows the line from the console.
@@ -17,7 +19,7 @@ pub(crate) enum GuestError {
     },
     /// The boot config in the initramfs is not what this agent expects.
     #[error("the boot configuration is malformed")]
-    Config(#[source] serde_json::Error),
+    Config(#[source] BootConfigError),
     /// The machine was started without its disk.
     #[error("no data disk: {0} did not appear")]
     NoDisk(&'static str),

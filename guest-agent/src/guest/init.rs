@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use isolazi_protocol::BootConfig;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -12,9 +13,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::config::BootConfig;
 use super::error::{GuestError, one_line};
-use super::{EXECUTABLE, SERVER_ROLE, boot, disk, shutdown};
+use super::{EXECUTABLE, SERVER_ROLE, boot, config, disk, shutdown};
 
 /// Runs the guest until it is shut down; never returns to the kernel, which
 /// would panic.
@@ -40,7 +40,7 @@ struct Guest {
 /// each other. The server's program is loaded while the disk is waited for.
 fn start() -> Result<Guest, GuestError> {
     let signals = watch_signals()?;
-    let config = BootConfig::take()?;
+    let config = config::take()?;
     boot::enter_root()?;
     boot::mount_all()?;
     let server = launch()?;
@@ -49,7 +49,7 @@ fn start() -> Result<Guest, GuestError> {
     disk::mount_data()?;
     boot::seal_root()?;
     boot::share_mounts()?;
-    let server = brief(server, &config)?;
+    let server = brief(server, &config);
     Ok(Guest {
         config,
         signals,
@@ -169,7 +169,7 @@ fn spawn_or_wait(config: &BootConfig) -> Server {
 /// Starts a server. It gets the boot config on its standard input, where no
 /// other process can look it up.
 fn spawn(config: &BootConfig) -> Result<Pid, GuestError> {
-    brief(launch()?, config)
+    Ok(brief(launch()?, config))
 }
 
 /// Starts a server, which waits until it is told what to be.
@@ -182,13 +182,12 @@ fn launch() -> Result<Child, GuestError> {
 }
 
 /// Tells the server, which begins with that.
-fn brief(mut server: Child, config: &BootConfig) -> Result<Pid, GuestError> {
-    let json = config.to_json()?;
+fn brief(mut server: Child, config: &BootConfig) -> Pid {
     if let Some(mut stdin) = server.stdin.take() {
         // One that died before reading is noticed by its exit.
-        let _ = stdin.write_all(&json);
+        let _ = stdin.write_all(config.to_string().as_bytes());
     }
-    Ok(Pid::from_raw(server.id().cast_signed()))
+    Pid::from_raw(server.id().cast_signed())
 }
 
 #[cfg(test)]

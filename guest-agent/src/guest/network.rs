@@ -3,7 +3,8 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use super::config::Network;
+use isolazi_protocol::GuestNetwork;
+
 use super::dhcp;
 use crate::net::Links;
 
@@ -16,12 +17,12 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 
 /// Brings the card up, and keeps its address where that is a loan. A machine without a
 /// card has no way out.
-pub(super) async fn bring_up(network: Network) -> io::Result<()> {
+pub(super) async fn bring_up(network: GuestNetwork) -> io::Result<()> {
     let links = Links::open()?;
     let Some(card) = links.find(CARD).await? else {
         return Ok(());
     };
-    if network == Network::User {
+    if network == GuestNetwork::User {
         links.add_address(card.index, ADDRESS, PREFIX).await?;
         links.bring_up(card.index).await?;
         return links.add_default_route(GATEWAY).await;

@@ -5,14 +5,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use isolazi_protocol::{AGENT_VSOCK_PORT, Token};
+use isolazi_protocol::{AGENT_VSOCK_PORT, BootConfig, Token};
 use nix::sys::signal::SigSet;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::config::BootConfig;
 use super::error::{GuestError, one_line};
 use super::listener::Listener;
-use super::{DATA_ROOT, clock, network, rosetta, shutdown};
+use super::{DATA_ROOT, clock, config, network, rosetta, shutdown};
 use crate::launch::raise_descriptors;
 use crate::server::{self, Engine, EngineConfig};
 
@@ -34,7 +33,7 @@ pub fn run() -> ExitCode {
     if let Err(errno) = SigSet::all().thread_unblock() {
         eprintln!("isolazi: cannot unblock signals: {errno}");
     }
-    let result = BootConfig::from_reader(io::stdin()).and_then(|config| {
+    let result = config::receive().and_then(|config| {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

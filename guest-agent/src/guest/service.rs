@@ -45,7 +45,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 fn serve(socket: &Path, token: &Path, user: u32) -> Result<(), GuestError> {
     let name = |path: &Path| path.display().to_string();
     let text = fs::read_to_string(token).map_err(GuestError::setup("read", name(token)))?;
-    let token = parse(&text).ok_or_else(|| {
+    let token = Token::from_hex(text.trim()).ok_or_else(|| {
         let reason = io::Error::other("it is not 64 hexadecimal digits");
         GuestError::setup("use", name(token))(reason)
     })?;
@@ -78,38 +78,3 @@ fn listen(socket: &Path, user: u32) -> io::Result<UnixListener> {
 /// Containers have stopped by now. The power is for the host to cut, by means of the
 /// program that it was turned on with.
 fn leave_power() {}
-
-/// 64 hexadecimal digits.
-fn parse(text: &str) -> Option<Token> {
-    let text = text.trim();
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut token = [0; 32];
-    for (index, byte) in token.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
-    }
-    Some(Token(token))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_all_of_its_digits() {
-        assert_eq!(
-            parse(&format!("{}\n", "0a".repeat(32))),
-            Some(Token([10; 32]))
-        );
-        for bad in [
-            "",
-            "0a",
-            &"0a".repeat(33),
-            &"xy".repeat(32),
-            &"é".repeat(32),
-        ] {
-            assert_eq!(parse(bad), None, "{bad}");
-        }
-    }
-}

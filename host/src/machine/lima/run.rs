@@ -9,8 +9,8 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture};
-use isolazi_protocol::Request;
 use isolazi_protocol::appliance::INITRAMFS;
+use isolazi_protocol::{Request, Token};
 use serde::Deserialize;
 use tokio::process::Command;
 
@@ -127,7 +127,7 @@ async fn start(paths: &Paths, layout: &Layout) -> Result<Started, MachineError> 
         disk_bytes: size.disk_bytes(),
         agent_folder: agent_folder(paths, layout)?,
         agent_socket: agent_socket(layout),
-        token: token.iter().map(|byte| format!("{byte:02x}")).collect(),
+        token: Token(token).to_hex(),
         shares: shares.clone(),
     };
     let written = template(&instance)?.to_string();

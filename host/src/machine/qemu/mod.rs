@@ -24,14 +24,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture};
-use isolazi_protocol::Finding;
 use isolazi_protocol::appliance::VIRTIOFS_HELPER;
+use isolazi_protocol::{Finding, GuestNetwork};
 
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::backend::find_program;
 use crate::machine::supervised::{
-    self, Hypervisor, Layout, Record, Started, Surroundings, memory_mib, prepare_files, random,
-    settings,
+    self, Hypervisor, Layout, Record, Started, memory_mib, prepare_files, random, settings,
 };
 use crate::machine::{Backend, MachineError, MachineSize, Outside, Resolver};
 use crate::paths::Paths;
@@ -110,7 +109,7 @@ async fn start(paths: &Paths, layout: &Layout) -> Result<Started, MachineError> 
     let qemu =
         find_program(&Backend::Qemu.program()).ok_or(MachineError::NoHypervisor(Backend::Qemu))?;
     let size = settings(paths, Backend::Qemu)?.size();
-    let token = prepare_files(&appliance, layout, size, Surroundings::default())?;
+    let token = prepare_files(&appliance, layout, size, GuestNetwork::User, None)?;
     let user = User::of_machine(layout.folder());
     let random = u32::from_ne_bytes(random()?);
     let Vsock {

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use isolazi_protocol::Request;
 use isolazi_protocol::appliance::{DATA_TEMPLATE, INITRAMFS};
+use isolazi_protocol::{BootConfig, GuestNetwork, Request, Token};
 
 use super::console::Console;
 use super::hypervisor::{Hypervisor, Shares, Started};
-use super::initrd::{BootConfig, Surroundings};
 use super::layout::Layout;
 use super::process::Process;
 use super::process::host_boot;
@@ -212,7 +211,8 @@ pub(crate) fn prepare_files(
     appliance: &Appliance,
     layout: &Layout,
     size: MachineSize,
-    surroundings: Surroundings,
+    network: GuestNetwork,
+    rosetta: Option<&str>,
 ) -> Result<[u8; 32], MachineError> {
     let disk = layout.disk();
     let template = match disk.exists() {
@@ -222,7 +222,12 @@ pub(crate) fn prepare_files(
     let template = || File::open(&template);
     disk::ensure(&disk, size.disk_bytes(), template).map_err(MachineError::io("prepare", &disk))?;
     let token = random()?;
-    let config = BootConfig::new(token, surroundings);
+    let config = BootConfig {
+        token: Token(token),
+        hostname: "isolazi".to_owned(),
+        network,
+        rosetta: rosetta.map(str::to_owned),
+    };
     let archive = appliance.verified(INITRAMFS)?;
     let target = layout.initrd();
     initrd::write(&target, &archive, &config).map_err(MachineError::io("write", &target))?;

@@ -7,41 +7,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use serde::Serialize;
+use isolazi_protocol::{BOOT_FILE, BootConfig};
 
-/// The agent reads it and removes it before anything else runs.
-const CONFIG: &str = "isolazi-boot.json";
 const REGULAR_FILE_0600: u32 = 0o100_600;
-
-/// What one boot of the guest is told.
-#[derive(Debug, Serialize)]
-pub(super) struct BootConfig {
-    token: [u8; 32],
-    hostname: &'static str,
-    #[serde(flatten)]
-    surroundings: Surroundings,
-}
-
-/// What only some hypervisors have for a guest.
-#[derive(Debug, Default, Clone, Copy, Serialize)]
-pub(crate) struct Surroundings {
-    /// How the guest gets its address, where that is not QEMU's user network.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) network: Option<&'static str>,
-    /// The tag of a shared folder with Rosetta in it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) rosetta: Option<&'static str>,
-}
-
-impl BootConfig {
-    pub(super) fn new(token: [u8; 32], surroundings: Surroundings) -> Self {
-        Self {
-            token,
-            hostname: "isolazi",
-            surroundings,
-        }
-    }
-}
 
 /// Writes to `target` the appliance's archive and what the guest is told.
 pub(super) fn write(target: &Path, appliance: &Path, config: &BootConfig) -> io::Result<()> {
@@ -57,7 +25,7 @@ pub(super) fn write(target: &Path, appliance: &Path, config: &BootConfig) -> io:
         .open(target)?;
     let size = io::copy(&mut File::open(appliance)?, &mut file)?;
     file.write_all(&vec![0; padding(size as usize)])?;
-    file.write_all(&archive(CONFIG, &serde_json::to_vec(config)?))
+    file.write_all(&archive(BOOT_FILE, config.to_string().as_bytes()))
 }
 
 /// A newc cpio archive of one file.
@@ -103,6 +71,8 @@ fn padding(size: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use isolazi_protocol::{GuestNetwork, Token};
+
     use super::*;
 
     #[test]
@@ -110,20 +80,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (appliance, target) = (folder.path().join("a"), folder.path().join("t"));
         fs::write(&appliance, b"seven b").unwrap();
-        let surroundings = Surroundings {
-            network: Some("dhcp"),
-            rosetta: None,
-        };
-        for config in [
-            BootConfig::new([7; 32], Surroundings::default()),
-            BootConfig::new([8; 32], surroundings),
-        ] {
+        for (token, rosetta) in [([7; 32], Some("rosetta".to_owned())), ([8; 32], None)] {
+            let config = BootConfig {
+                token: Token(token),
+                hostname: "isolazi".to_owned(),
+                network: GuestNetwork::Dhcp,
+                rosetta,
+            };
             write(&target, &appliance, &config).unwrap();
         }
         let written = fs::read(&target).unwrap();
         assert!(written[8..].starts_with(b"070701"));
         let text = String::from_utf8_lossy(&written);
-        assert!(text.contains("isolazi-boot.json") && text.contains("TRAILER!!!"));
-        assert!(text.contains("[8,8,8") && text.contains("dhcp") && !text.contains("rosetta"));
+        assert!(text.contains("isolazi-boot") && text.contains("TRAILER!!!"));
+        assert!(
+            text.contains("token 080808") && text.contains("dhcp") && !text.contains("rosetta")
+        );
     }
 }

@@ -51,7 +51,6 @@ pub(crate) use console::Console;
 pub use door::Door;
 pub(crate) use folders::{Folders, shared_folders};
 pub(crate) use hypervisor::{Hypervisor, Shares, Started};
-pub(crate) use initrd::Surroundings;
 pub use layout::Layout;
 #[cfg(target_os = "linux")]
 pub(crate) use layout::keep_private;

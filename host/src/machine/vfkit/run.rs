@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use futures_util::future::{FutureExt, LocalBoxFuture};
-use isolazi_protocol::AGENT_VSOCK_PORT;
+use isolazi_protocol::{AGENT_VSOCK_PORT, GuestNetwork};
 use tokio::process::Command;
 
 use super::command::{ROSETTA_TAG, VfkitConfig, arguments};
@@ -17,8 +17,8 @@ use crate::machine::appliance::{self, Appliance};
 use crate::machine::backend::find_program;
 use crate::machine::fingerprint::fingerprint;
 use crate::machine::supervised::{
-    Console, Door, Folders, Hypervisor, Layout, Record, ShareRecord, Shares, Started, Surroundings,
-    memory_mib, prepare_files, processors, settings, shared_folders,
+    Console, Door, Folders, Hypervisor, Layout, Record, ShareRecord, Shares, Started, memory_mib,
+    prepare_files, processors, settings, shared_folders,
 };
 use crate::machine::{Backend, MachineError, Outside, Resolver};
 use crate::paths::Paths;
@@ -100,11 +100,8 @@ fn start(paths: &Paths, layout: &Layout) -> Result<Started, MachineError> {
         rosetta: settings.rosetta,
     };
     let arguments = arguments(&config)?;
-    let surroundings = Surroundings {
-        network: Some("dhcp"),
-        rosetta: config.rosetta.then_some(ROSETTA_TAG),
-    };
-    let token = prepare_files(&appliance, layout, size, surroundings)?;
+    let rosetta = config.rosetta.then_some(ROSETTA_TAG);
+    let token = prepare_files(&appliance, layout, size, GuestNetwork::Dhcp, rosetta)?;
     // Whose it was is gone, and vfkit does not listen where something lies.
     for socket in [&config.agent_socket, &config.control_socket] {
         let _ = std::fs::remove_file(socket);
