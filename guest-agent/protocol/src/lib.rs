@@ -70,9 +70,10 @@ pub use message::{
     Request, ServerMessage,
 };
 pub use network::{
-    BadMacAddress, DEFAULT_NETWORK, Endpoint, EndpointRequest, ExposedPort, Ipv6Endpoint,
-    MAX_DATAGRAM, MacAddress, NetworkDetail, NetworkDriver, NetworkMember, NetworkMode,
-    NetworkOptions, NetworkRequest, NetworkState, PortProtocol, PortRequest, PublishedPort,
+    BadMacAddress, DEFAULT_NETWORK, Endpoint, EndpointRequest, ExposedPort, HostAddress,
+    Ipv6Endpoint, MAX_DATAGRAM, MacAddress, NetworkDetail, NetworkDriver, NetworkMember,
+    NetworkMode, NetworkOptions, NetworkRequest, NetworkState, PortProtocol, PortRequest,
+    PublishedPort,
 };
 pub use options::{
     ContainerOptions, Dns, ExtraHost, Limit, TmpfsMount, Ulimit, UnknownLimit, VolumeDetail,
@@ -89,7 +90,7 @@ pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
 pub use userns::{IdMapping, IdMappingError, UserNamespace};
 
 /// Version of the wire format. Host and agent must agree exactly.
-pub const GENERATION: u32 = 7;
+pub const GENERATION: u32 = 8;
 
 /// The vsock port on which a guest's agent listens.
 pub const AGENT_VSOCK_PORT: u32 = 1024;

@@ -96,8 +96,21 @@ pub struct NetworkOptions {
     pub relayed: bool,
     /// Ports that the image says it serves; `inspect` shows them.
     pub exposed: Vec<ExposedPort>,
-    /// Where it reaches the host; the network's gateway where there is none.
-    pub host: Option<Ipv4Addr>,
+    /// Where it reaches the host.
+    pub host: HostAddress,
+}
+
+/// Where containers reach the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HostAddress {
+    /// It is their network's gateway.
+    #[default]
+    Gateway,
+    /// In the network of the machine.
+    At(Ipv4Addr),
+    /// It is the gateway of the system that the engine is in, where that has one.
+    EnginesGateway,
 }
 
 /// A transport protocol that has ports.

@@ -10,7 +10,7 @@ use isolazi_protocol::resolv_conf::{reachable, servers};
 
 use super::files::Record;
 use super::plan::hostname_of;
-use crate::net::{HOST_NAMES, NAME_SERVER};
+use crate::net::{HOST_NAMES, NAME_SERVER, host_of};
 
 /// What every container knows itself and its neighbours by.
 const ALWAYS: &str = "127.0.0.1\tlocalhost\n\
@@ -38,7 +38,7 @@ pub(crate) fn hosts(record: &Record, network: &NetworkState) -> String {
         let _ = writeln!(text, "{OWN}\t{hostname}");
     }
     let outward = network.outward();
-    let host = outward.map(|endpoint| options.network.host.unwrap_or(endpoint.gateway));
+    let host = outward.map(|endpoint| host_of(options.network.host, endpoint));
     if let Some(host) = host {
         let _ = writeln!(text, "{host}\t{}", HOST_NAMES.join(" "));
     }
@@ -85,7 +85,9 @@ pub(crate) fn resolv_conf_with_names(record: &Record) -> String {
 mod tests {
     use super::*;
     use crate::container::plan::tests::spec;
-    use isolazi_protocol::{ContainerId, Endpoint, ExtraHost, Ipv6Endpoint, MacAddress};
+    use isolazi_protocol::{
+        ContainerId, Endpoint, ExtraHost, HostAddress, Ipv6Endpoint, MacAddress,
+    };
 
     fn record() -> Record {
         let mut spec = spec();
@@ -152,7 +154,7 @@ mod tests {
     #[test]
     fn the_host_may_be_elsewhere() {
         let mut record = record();
-        record.spec.options.network.host = Some([192, 0, 2, 99].into());
+        record.spec.options.network.host = HostAddress::At([192, 0, 2, 99].into());
         let lines = own_lines(&record, &[endpoint()]);
         assert!(lines.contains(&"192.0.2.99\tup".to_owned()), "{lines:?}");
     }

@@ -26,6 +26,7 @@ pub(crate) mod broker;
 mod cable;
 mod datagram;
 mod error;
+mod host;
 mod links;
 mod members;
 mod names;
@@ -40,6 +41,7 @@ mod trial;
 
 pub(crate) use attach::{Attachment, Connection, Wish, attach, connect_now, forget};
 pub(crate) use cable::Join;
+pub(crate) use host::host_of;
 pub(crate) use links::Links;
 pub(crate) use names::{ADDRESS as NAME_SERVER, Directory, HOST_NAMES, Upstream};
 pub(crate) use namespace::NetNamespace;

@@ -24,7 +24,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use isolazi_protocol::{BindSource, ContainerId, Isolation, PortRequest, WireError};
+use isolazi_protocol::{BindSource, ContainerId, HostAddress, Isolation, PortRequest, WireError};
 use tokio::io::AsyncWriteExt;
 
 use crate::connection::{ByteStream, Dialed};
@@ -136,8 +136,8 @@ impl Publication {
 /// What containers on a machine see of the network beyond it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outside {
-    /// Where the host is; behind the network's gateway where there is none.
-    pub host: Option<Ipv4Addr>,
+    /// Where the host is.
+    pub host: HostAddress,
     /// Who resolves names there as the host does.
     pub resolver: Resolver,
 }

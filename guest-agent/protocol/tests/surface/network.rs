@@ -18,7 +18,7 @@ pub(super) fn options() -> NetworkOptions {
         }],
         relayed: true,
         exposed: vec![port(PortProtocol::Udp)],
-        host: Some(Ipv4Addr::new(192, 0, 2, 4)),
+        host: HostAddress::At(Ipv4Addr::new(192, 0, 2, 4)),
     }
 }
 

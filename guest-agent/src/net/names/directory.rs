@@ -1,16 +1,17 @@
 //! Which names there are: those of the containers that share a network.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use isolazi_protocol::{Endpoint, NetworkMember, NetworkState};
+use isolazi_protocol::{Endpoint, HostAddress, NetworkMember, NetworkState};
 
 use super::answer::{Found, Question};
 use super::upstream::Upstream;
 use crate::net::bridge::taken;
+use crate::net::host::host_of;
 use crate::net::members::Members;
 
 /// The names of the host, the second for those who are used to it.
@@ -27,14 +28,13 @@ type Known = (SystemTime, Rc<Vec<NetworkMember>>);
 pub(crate) struct Directory {
     members: Members,
     known: Rc<RefCell<Option<Known>>>,
-    host: Option<Ipv4Addr>,
+    host: HostAddress,
     upstream: Rc<Upstream>,
 }
 
 impl Directory {
-    /// The containers of the engine whose networks are described in `networks`. The host
-    /// is at `host`, or else where a way out begins.
-    pub(crate) fn new(networks: &Path, host: Option<Ipv4Addr>, upstream: Upstream) -> Self {
+    /// The containers of the engine whose networks are described in `networks`.
+    pub(crate) fn new(networks: &Path, host: HostAddress, upstream: Upstream) -> Self {
         Self {
             members: Members::of(networks),
             known: Rc::default(),
@@ -56,7 +56,7 @@ impl Directory {
         let name = question.name()?;
         if HOST_NAMES.contains(&name.as_str()) {
             let outward = state.outward()?;
-            let host = self.host.unwrap_or(outward.gateway);
+            let host = host_of(self.host, outward);
             return Some(Found::Addresses(vec![host.into()]));
         }
         let addresses = self.addresses(&name, state);

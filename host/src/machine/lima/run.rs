@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture};
 use isolazi_protocol::appliance::INITRAMFS;
-use isolazi_protocol::{Request, Token};
+use isolazi_protocol::{HostAddress, Request, Token};
 use serde::Deserialize;
 use tokio::process::Command;
 
@@ -94,7 +94,7 @@ impl Hypervisor for Lima {
 
     fn outside(&self) -> Outside {
         Outside {
-            host: Some(HOST_IN_GUEST),
+            host: HostAddress::At(HOST_IN_GUEST),
             resolver: Resolver::At(RESOLVER_IN_GUEST),
         }
     }

@@ -25,7 +25,7 @@ use std::time::Instant;
 
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture};
 use isolazi_protocol::appliance::VIRTIOFS_HELPER;
-use isolazi_protocol::{Finding, GuestNetwork};
+use isolazi_protocol::{Finding, GuestNetwork, HostAddress};
 
 use crate::machine::appliance::{self, Appliance};
 use crate::machine::backend::find_program;
@@ -98,7 +98,7 @@ impl Hypervisor for Qemu {
 
     fn outside(&self) -> Outside {
         Outside {
-            host: Some(command::HOST_IN_GUEST),
+            host: HostAddress::At(command::HOST_IN_GUEST),
             resolver: Resolver::At(command::RESOLVER_IN_GUEST),
         }
     }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use futures_util::future::{FutureExt, LocalBoxFuture};
-use isolazi_protocol::{AGENT_VSOCK_PORT, GuestNetwork};
+use isolazi_protocol::{AGENT_VSOCK_PORT, GuestNetwork, HostAddress};
 use tokio::process::Command;
 
 use super::command::{ROSETTA_TAG, VfkitConfig, arguments};
@@ -61,7 +61,7 @@ impl Hypervisor for Vfkit {
 
     fn outside(&self) -> Outside {
         Outside {
-            host: Some(HOST_IN_GUEST),
+            host: HostAddress::At(HOST_IN_GUEST),
             resolver: Resolver::At(HOST_IN_GUEST),
         }
     }

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::future::{BoxFuture, FutureExt};
 use isolazi_protocol::appliance::INITRAMFS;
 use isolazi_protocol::wsl::Held;
-use isolazi_protocol::{BindSource, Digest, Isolation, Request};
+use isolazi_protocol::{BindSource, Digest, HostAddress, Isolation, Request};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
@@ -444,11 +444,12 @@ impl Machine for Wsl2 {
         .boxed()
     }
 
-    /// Windows writes its servers, or who asks them for it, into the distribution.
+    /// Windows is the distribution's gateway, and writes its servers, or who asks them for
+    /// it, into the distribution.
     fn outside(&self) -> Outside {
         Outside {
+            host: HostAddress::EnginesGateway,
             resolver: Resolver::Engines,
-            ..Outside::default()
         }
     }
 

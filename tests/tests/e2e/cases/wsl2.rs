@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use isolazi_tests::command::{eventually, same};
+use isolazi_tests::network::{Outside, ip};
 use isolazi_tests::{Case, World};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -25,6 +26,9 @@ pub(super) fn all() -> Vec<Case> {
             folders_have_the_paths_of_the_distribution,
             names_are_asked_of_the_distributions_servers,
             whoever_stays_with_a_container_hears_of_its_shims_death,
+        ],
+        Wsl2Alone: [
+            windows_is_where_the_distribution_has_its_gateway,
         ],
     }
 }
@@ -337,5 +341,28 @@ fn whoever_stays_with_a_container_hears_of_its_shims_death(world: &World) -> Res
     ensure!(!told.is_success(), "a container that was killed went well");
     told.has_one_complaint()?;
     container.wait_status("exited")?;
+    Ok(())
+}
+
+/// The tests' network is the distribution's, and what is outside of it stands for Windows.
+fn windows_is_where_the_distribution_has_its_gateway(world: &World) -> Result<()> {
+    let hosts = || -> Result<String> {
+        let hosts = world.run(["grep", "host.isolazi.internal", "/etc/hosts"]);
+        Ok(hosts.output()?.success()?.stdout_text())
+    };
+    ensure!(hosts()?.starts_with("172.20.0.1\t"), "{}", hosts()?);
+    let windows = Outside::new()?;
+    let far = windows.far().to_string();
+    ip(&["route", "add", "default", "via", &far])?;
+    ensure!(hosts()?.starts_with(&format!("{far}\t")), "{}", hosts()?);
+    let page = "mkdir -p /tmp/none; exec busybox httpd -f -p 8080 -h /tmp/none";
+    let server = windows.run(page).spawn()?;
+    let url = "http://host.docker.internal:8080/";
+    eventually(world.patience(10), "Windows answers", || {
+        let got = world.run(["wget", "-q", "-O", "-", url]).output()?;
+        // There is no page, but there is a server.
+        Ok(got.stderr_text().contains("404").then_some(()))
+    })?;
+    drop(server);
     Ok(())
 }
