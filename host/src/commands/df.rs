@@ -3,7 +3,6 @@
 use anyhow::{Result, bail};
 use isolazi_protocol::{ContainerState, DiskUsage, Reply, Request};
 
-use crate::commands::images::human_size;
 use crate::commands::{Context, engines, places};
 use crate::output::{self, Table};
 
@@ -87,7 +86,7 @@ fn row(kind: &str, line: &Line) -> [String; 5] {
         kind.to_owned(),
         line.total.to_string(),
         line.active.to_string(),
-        human_size(line.size),
-        format!("{} ({share}%)", human_size(line.reclaimable)),
+        output::short_size(line.size),
+        format!("{} ({share}%)", output::short_size(line.reclaimable)),
     ]
 }

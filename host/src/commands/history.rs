@@ -5,8 +5,7 @@ use std::time::SystemTime;
 use anyhow::Result;
 
 use crate::cli::HistoryArgs;
-use crate::commands::images::human_size;
-use crate::commands::{Context, ps};
+use crate::commands::Context;
 use crate::image::{Step, short};
 use crate::output::{self, Table};
 
@@ -43,7 +42,7 @@ fn row(id: &str, step: &Step, args: &HistoryArgs) -> [String; 5] {
             .map_or_else(|| "N/A".to_owned(), |it| created(it, args.human)),
         command(&step.created_by, args.no_trunc),
         match args.human {
-            true => human_size(step.size),
+            true => output::short_size(step.size),
             false => step.size.to_string(),
         },
         step.comment.clone(),
@@ -52,7 +51,7 @@ fn row(id: &str, step: &Step, args: &HistoryArgs) -> [String; 5] {
 
 fn created(time: SystemTime, human: bool) -> String {
     match human {
-        true => format!("{} ago", ps::since(time)),
+        true => format!("{} ago", output::since(time)),
         false => humantime::format_rfc3339_seconds(time).to_string(),
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::cli::ImagesArgs;
-use crate::commands::{Context, ps};
+use crate::commands::Context;
 use crate::image::Image;
 use crate::output::{self, Listing};
 
@@ -81,56 +81,13 @@ fn fields(image: &Image, short: bool) -> Value {
             true => id[..SHORT].to_owned(),
             false => format!("sha256:{id}"),
         },
-        "CreatedSince": created(|it| format!("{} ago", ps::since(it))),
-        "CreatedAt": created(ps::moment),
-        "Size": human_size(image.size),
-        "VirtualSize": human_size(image.size),
+        "CreatedSince": created(|it| format!("{} ago", output::since(it))),
+        "CreatedAt": created(output::moment),
+        "Size": output::short_size(image.size),
+        "VirtualSize": output::short_size(image.size),
         // As Docker prints them where they were not asked for.
         "Containers": "N/A",
         "SharedSize": "N/A",
         "UniqueSize": "N/A",
     })
-}
-
-/// Bytes in decimal units with at most three digits, as Docker prints them.
-pub(super) fn human_size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let digits = match value {
-        _ if unit == 0 => 0,
-        value if value < 9.995 => 2,
-        value if value < 99.95 => 1,
-        _ => 0,
-    };
-    let number = format!("{value:.digits$}");
-    let number = match number.contains('.') {
-        true => number.trim_end_matches('0').trim_end_matches('.'),
-        false => &number,
-    };
-    format!("{number}{}", UNITS[unit])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::human_size;
-
-    #[test]
-    fn sizes_have_three_digits() {
-        for (bytes, text) in [
-            (0, "0B"),
-            (999, "999B"),
-            (1000, "1kB"),
-            (1500, "1.5kB"),
-            (7_340_000, "7.34MB"),
-            (123_456_789, "123MB"),
-            (5_000_000_000_000_000, "5000TB"),
-        ] {
-            assert_eq!(human_size(bytes), text);
-        }
-    }
 }

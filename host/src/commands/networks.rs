@@ -12,7 +12,7 @@ use crate::cli::{
     NetworkInspectArgs, NetworkLsArgs, NetworkPruneArgs, NetworkRmArgs,
 };
 use crate::commands::filter::Filters;
-use crate::commands::{Context, prune, ps, several};
+use crate::commands::{Context, prune, several};
 use crate::engine::Engine;
 use crate::inspect;
 use crate::options;
@@ -107,7 +107,7 @@ fn fits(network: &NetworkDetail, filters: &Filters) -> bool {
 fn fields(network: &NetworkDetail, short: bool) -> Value {
     let created = UNIX_EPOCH + Duration::from_nanos(network.created_at);
     json!({
-        "CreatedAt": ps::moment(created),
+        "CreatedAt": output::moment(created),
         "Driver": network.driver.name(),
         "ID": if short { &network.id[..SHORT] } else { &network.id },
         "IPv6": network.ipv6.is_some().to_string(),

@@ -7,7 +7,6 @@ use anyhow::{Result, bail};
 use isolazi_protocol::{ErrorCode, Reply, Request};
 
 use crate::cli::{ImagePruneArgs, PruneArgs, SystemPruneArgs};
-use crate::commands::images::human_size;
 use crate::commands::{Context, engines, networks, places};
 use crate::engine::Engine;
 use crate::image;
@@ -74,7 +73,10 @@ pub(super) fn confirmed(what: &[&str]) -> Result<bool> {
 }
 
 fn total(freed: u64) {
-    output::result(format!("Total reclaimed space: {}", human_size(freed)));
+    output::result(format!(
+        "Total reclaimed space: {}",
+        output::short_size(freed)
+    ));
 }
 
 /// Removes the containers that do not run; returns how many bytes that gave back.

@@ -89,7 +89,10 @@ async fn prune(engine: &Engine, args: &VolumePruneArgs) -> Result<u8> {
         }
         output::result("");
     }
-    output::result(format!("Total reclaimed space: {}", size(bytes)));
+    output::result(format!(
+        "Total reclaimed space: {}",
+        output::short_size(bytes)
+    ));
     Ok(0)
 }
 
@@ -105,51 +108,9 @@ fn confirmed(all: bool) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// As Docker writes sizes: three digits, decimal units.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if bytes < 1000 {
-        return format!("{bytes}B");
-    }
-    let mut value = bytes as f64 / 1000.0;
-    let mut units = UNITS.iter();
-    let mut unit = units.next();
-    while value >= 1000.0
-        && let Some(next) = units.next()
-    {
-        value /= 1000.0;
-        unit = Some(next);
-    }
-    let digits = match value {
-        value if value < 10.0 => 2,
-        value if value < 100.0 => 1,
-        _ => 0,
-    };
-    format!("{value:.digits$}{}", unit.unwrap_or(&""))
-}
-
 async fn volumes(engine: &Engine, request: &Request) -> Result<Vec<VolumeDetail>> {
     match engine.ask(request).await? {
         Reply::Volumes(volumes) => Ok(volumes),
         _ => bail!("the agent did not describe the volumes"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_have_three_digits() {
-        for (bytes, text) in [
-            (0, "0B"),
-            (999, "999B"),
-            (1000, "1.00kB"),
-            (12_345, "12.3kB"),
-            (5_000_000, "5.00MB"),
-            (123_000_000_000, "123GB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
     }
 }

@@ -5,12 +5,14 @@
 pub mod format;
 mod size;
 mod table;
+mod time;
 
 use std::io::{self, Write};
 
 pub use format::{Listing, Template};
-pub use size::{binary_size, decimal_size};
+pub use size::{binary_size, decimal_size, short_size};
 pub use table::Table;
+pub use time::{moment, since};
 
 /// Prints a result. A reader that has gone away ends the command quietly.
 pub fn result(text: impl AsRef<str>) {

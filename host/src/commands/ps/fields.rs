@@ -9,9 +9,8 @@ use isolazi_protocol::{
 };
 use serde_json::{Value, json};
 
-use crate::commands::images::human_size;
 use crate::commands::places::Resident;
-use crate::commands::ps::since;
+use crate::output;
 
 /// The fields, with the headings that they have in a table.
 pub(super) const HEADS: [(&str, &str); 16] = [
@@ -59,7 +58,7 @@ pub(super) fn of(resident: &Resident, short: bool) -> Value {
         "Ports": ports(&container.ports),
         "State": state(&container.state),
         "Status": status(container),
-        "Size": human_size(container.size.unwrap_or(0)),
+        "Size": output::short_size(container.size.unwrap_or(0)),
         "Mounts": mounts(&container.mounts, short),
         "LocalVolumes": container.mounts.iter().filter(|it| it.volume).count().to_string(),
         "Networks": networks(&container.network).join(","),
@@ -99,10 +98,10 @@ fn status(container: &ContainerSummary) -> String {
                 Some(HealthStatus::Starting) => " (health: starting)".to_owned(),
                 Some(status) => format!(" ({})", status.name()),
             };
-            format!("Up {}{health}", since(time(*started_at)))
+            format!("Up {}{health}", output::since(time(*started_at)))
         }
         ContainerState::Paused { started_at, .. } => {
-            format!("Up {} (Paused)", since(time(*started_at)))
+            format!("Up {} (Paused)", output::since(time(*started_at)))
         }
         ContainerState::Restarting {
             code, finished_at, ..
@@ -167,17 +166,11 @@ fn quoted(text: &str) -> String {
 
 /// As Go prints a time, in UTC.
 fn created_at(nanos: u64) -> String {
-    moment(time(nanos))
-}
-
-/// `2026-01-31 12:00:00 +0000 UTC`.
-pub(in crate::commands) fn moment(then: SystemTime) -> String {
-    let text = humantime::format_rfc3339_seconds(then).to_string();
-    text.replacen('T', " ", 1).replace('Z', " +0000 UTC")
+    output::moment(time(nanos))
 }
 
 fn ago(nanos: u64) -> String {
-    format!("{} ago", since(time(nanos)))
+    format!("{} ago", output::since(time(nanos)))
 }
 
 fn time(nanos: u64) -> SystemTime {

@@ -7,26 +7,6 @@ use serde_json::{Map, Value};
 
 use super::*;
 
-#[test]
-fn durations_in_words() {
-    for (seconds, words) in [
-        (0, "Less than a second"),
-        (1, "1 second"),
-        (59, "59 seconds"),
-        (60, "About a minute"),
-        (120, "2 minutes"),
-        (3600, "About an hour"),
-        (7199, "2 hours"),
-        (86_400, "24 hours"),
-        (3 * 86_400, "3 days"),
-        (15 * 86_400, "2 weeks"),
-        (400 * 86_400, "13 months"),
-        (800 * 86_400, "2 years"),
-    ] {
-        assert_eq!(in_words(Duration::from_secs(seconds)), words);
-    }
-}
-
 /// Container number `n`, created at `n` seconds, made from image `n`.
 fn container(n: u8, name: &str, state: ContainerState) -> ContainerSummary {
     ContainerSummary {
