@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use isolazi_protocol::{Health, HealthCheck, HealthStatus, HealthTest, ProbeResult, WireError};
 
-use crate::container::plan::invalid;
+use crate::container::checks::invalid;
 
 /// Docker's values for what is not said.
 const INTERVAL: Duration = Duration::from_secs(30);

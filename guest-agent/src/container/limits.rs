@@ -3,7 +3,7 @@
 use isolazi_protocol::{CgroupLimits, DeviceRate, Resources, WireError};
 
 use crate::cgroup;
-use crate::container::plan::{absolute, invalid};
+use crate::container::checks::{absolute, invalid};
 
 /// Least memory that a container can start with, as Docker has it.
 const LEAST_MEMORY: u64 = 6 << 20;

@@ -19,6 +19,7 @@
 //!     └── upper/ work/ rootfs/   its changes, overlayfs's own, the mount point
 //! ```
 
+mod checks;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -5,7 +5,7 @@ use isolazi_protocol::{
     UserNamespace, WireError,
 };
 
-use super::plan::invalid;
+use super::checks::invalid;
 use crate::launch::plan::{NetworkPlan, NetworksPlan};
 use crate::refusal::excerpt;
 

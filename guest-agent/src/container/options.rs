@@ -9,9 +9,9 @@ use isolazi_protocol::{
     Ulimit, VolumeMount, WireError,
 };
 
+use crate::container::checks::{absolute, invalid};
 use crate::container::files::ContainerDir;
 use crate::container::health;
-use crate::container::plan::{absolute, invalid};
 use crate::container::security;
 use crate::launch;
 use crate::launch::plan::{BindPlan, FillPlan, Settings, TmpfsPlan};

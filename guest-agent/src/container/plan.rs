@@ -1,12 +1,13 @@
 //! From what the host asked for to a [`LaunchPlan`]: every check that can fail
 //! is done here, before a container exists.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use isolazi_protocol::{
     BindMount, BindSource, ContainerId, ContainerSpec, ErrorCode, RestartPolicy, WireError,
 };
 
+use crate::container::checks::{absolute, invalid};
 use crate::container::files::{ContainerDir, Record};
 use crate::container::limits;
 use crate::container::network;
@@ -20,10 +21,6 @@ use crate::systemd;
 
 /// Longest UTS host name (`HOST_NAME_MAX`, gethostname(2)).
 const LONGEST_HOSTNAME: usize = 64;
-
-pub(super) fn invalid(message: String) -> WireError {
-    WireError::new(ErrorCode::InvalidArgument, message)
-}
 
 /// Checks all of `spec` that does not depend on the machine.
 pub fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
@@ -78,17 +75,6 @@ pub fn validate(spec: &ContainerSpec) -> Result<(), WireError> {
     network::validate(spec)?;
     userns::validate(&spec.options.userns)?;
     options::validate(spec)
-}
-
-pub(super) fn absolute(what: &str, path: &str) -> Result<(), WireError> {
-    let parts = Path::new(path);
-    let climbs = parts.components().any(|part| part == Component::ParentDir);
-    if parts.is_absolute() && !climbs && !path.contains('\0') {
-        return Ok(());
-    }
-    Err(invalid(format!(
-        "{what} '{path}' must be an absolute path without '..' and NUL"
-    )))
 }
 
 fn hostname(name: &str) -> Result<(), WireError> {

@@ -10,7 +10,7 @@ use isolazi_protocol::{
     Privileges, WireError,
 };
 
-use crate::container::plan::{absolute, invalid};
+use crate::container::checks::{absolute, invalid};
 use crate::launch::plan::{DEFAULT_CAPABILITIES, DevicePlan, DevicesPlan, Settings};
 use crate::sys::caps::{self, CapabilitySet};
 

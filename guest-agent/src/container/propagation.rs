@@ -6,7 +6,7 @@ use std::path::Path;
 
 use isolazi_protocol::{BindMount, Propagation, WireError};
 
-use crate::container::plan::invalid;
+use crate::container::checks::invalid;
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use isolazi_protocol::{ContainerSpec, ErrorCode, SeccompProfile, SecurityOptions, WireError};
 
-use crate::container::plan::invalid;
+use crate::container::checks::invalid;
 use crate::container::privileges;
 use crate::launch::plan::{DEFAULT_CAPABILITIES, LabelPlan, SeccompProgram};
 use crate::seccomp::{self, Granted, SeccompError};

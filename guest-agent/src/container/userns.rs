@@ -6,7 +6,7 @@ use std::path::Path;
 
 use isolazi_protocol::{ErrorCode, IdMapping, UserNamespace, WireError};
 
-use crate::container::plan::invalid;
+use crate::container::checks::invalid;
 use crate::launch::plan::{StoredIds, UsernsPlan};
 use crate::sys::idmap::{IdMap, is_nested};
 
