@@ -3,7 +3,7 @@
 
 use isolazi_protocol::CgroupLimits;
 
-use super::resources::{Setting, apply, write};
+use super::setting::{Setting, apply, write};
 use super::{Hierarchy, LimitError};
 
 fn settings(limits: &CgroupLimits) -> Vec<Setting> {

@@ -28,6 +28,7 @@ mod place;
 mod rates;
 mod remove;
 mod resources;
+mod setting;
 pub mod usage;
 
 use std::fs::{File, OpenOptions};

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use isolazi_protocol::{CgroupLimits, DeviceRate};
 
 use super::LimitError;
-use super::resources::{Setting, Write, write};
+use super::setting::{Setting, Write, write};
 
 /// One of the four: which rates, and their names to us, v2 and v1.
 struct Kind<'a> {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use isolazi_protocol::CgroupLimits;
 
+use super::setting::{Setting, Write, apply, controller_of, missing, write};
 use super::{Hierarchy, LimitError, legacy, limits, place, rates};
 use crate::sys::idmap::is_nested;
 use crate::systemd;
@@ -21,33 +22,6 @@ const PERIOD: u64 = 100_000;
 const UNLIMITED_V1: &str = "-1";
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 const NODES: &str = "/sys/devices/system/node/has_memory";
-
-/// One limit, as what is to be written where.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Setting {
-    pub(super) what: &'static str,
-    pub(super) option: &'static str,
-    pub(super) controller: &'static str,
-    /// In this order.
-    pub(super) writes: Vec<Write>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Write {
-    /// The first of these that is there.
-    files: &'static [&'static str],
-    value: String,
-    /// Nobody asked for it: it may be missing.
-    optional: bool,
-}
-
-pub(super) fn write(files: &'static [&'static str], value: impl std::fmt::Display) -> Write {
-    Write {
-        files,
-        value: value.to_string(),
-        optional: false,
-    }
-}
 
 /// All limits that both versions have.
 fn all_settings(limits: &CgroupLimits, v2: bool) -> Result<Vec<Setting>, LimitError> {
@@ -271,30 +245,6 @@ pub fn check(limits: &CgroupLimits) -> Result<(), LimitError> {
     Ok(())
 }
 
-fn controller_of(setting: &Setting) -> String {
-    format!("{} controller (cgroups)", setting.controller)
-}
-
-fn missing(setting: &Setting, lacks: String) -> LimitError {
-    let (what, option) = (setting.what, setting.option);
-    if is_nested() {
-        let controller = setting.controller;
-        return match place::own_hierarchies("isolazi").is_empty() {
-            true => LimitError::NotDelegated { what, option },
-            false => LimitError::ControllerNotDelegated {
-                what,
-                controller,
-                option,
-            },
-        };
-    }
-    LimitError::Missing {
-        what: setting.what,
-        lacks,
-        option: setting.option,
-    }
-}
-
 fn check_cpus(limits: &CgroupLimits, online: &str) -> Result<(), LimitError> {
     let there = cpu_list(online.trim()).unwrap_or_default();
     if there.is_empty() {
@@ -379,32 +329,6 @@ pub(super) fn set(
         }
     }
     legacy::set(hierarchies, wanted, warnings)
-}
-
-pub(super) fn apply(setting: &Setting, folder: &Path) -> Result<(), LimitError> {
-    for write in &setting.writes {
-        let mut paths = write.files.iter().map(|file| folder.join(file));
-        let Some(path) = paths.find(|path| path.exists()) else {
-            if write.optional {
-                continue;
-            }
-            return Err(missing(setting, format!("{} (cgroups)", write.files[0])));
-        };
-        fs::write(&path, tamed(&path, &write.value)).map_err(|source| LimitError::Refused {
-            what: setting.what,
-            value: write.value.clone(),
-            source,
-        })?;
-    }
-    Ok(())
-}
-
-/// A value within what a file takes.
-fn tamed(path: &Path, value: &str) -> String {
-    match (path.ends_with("io.bfq.weight"), value.parse::<u64>()) {
-        (true, Ok(weight)) => weight.clamp(1, 1000).to_string(),
-        _ => value.to_owned(),
-    }
 }
 
 /// A new group of v1's takes no process before it is told what it may use: what
