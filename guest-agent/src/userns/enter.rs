@@ -2,9 +2,7 @@
 //! there are none.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -14,6 +12,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getpid, setsid};
 
+use super::lock::lock;
 use super::record::{Namespaces, Process, Record, boot};
 use super::{blocked, broker, engine, folder, keeper, make, network};
 use crate::sys::loopback;
@@ -176,36 +175,4 @@ fn failed(action: &str, root: &Path, error: &io::Error) -> WireError {
             folder.display()
         ),
     )
-}
-
-/// Waits for whoever is just entering or leaving.
-fn lock(root: &Path) -> io::Result<File> {
-    let folder = folder(root);
-    fs::create_dir_all(root)?;
-    match DirBuilder::new().mode(0o700).create(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let lock = open_lock(root)?;
-    lock.lock()?;
-    Ok(lock)
-}
-
-/// The lock, if nobody has it.
-pub(super) fn try_lock(root: &Path) -> io::Result<Option<File>> {
-    let lock = open_lock(root)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-fn open_lock(root: &Path) -> io::Result<File> {
-    let path = folder(root).join("lock");
-    File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
 }

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{getpid, setsid};
 
-use super::enter;
+use super::lock::try_lock;
 use super::record::{Identity, Record};
 use crate::sys::process::{CloseRange, close_range, pidfd_open};
 
@@ -57,7 +57,7 @@ pub(super) fn run(mut words: impl Iterator<Item = std::ffi::OsString>) -> ExitCo
         }
         known = Record::read(&root).or(known);
         std::thread::sleep(GRACE);
-        let lock = match enter::try_lock(&root) {
+        let lock = match try_lock(&root) {
             // Somebody is entering, or just about to be here.
             Ok(None) => continue,
             Ok(lock) => lock,

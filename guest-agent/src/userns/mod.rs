@@ -32,6 +32,7 @@ mod engine;
 mod enter;
 mod examine;
 mod keeper;
+mod lock;
 mod make;
 mod network;
 mod record;
