@@ -4,6 +4,7 @@
 mod archive;
 mod commit;
 mod completion;
+mod confirm;
 mod containers;
 mod cp;
 mod df;

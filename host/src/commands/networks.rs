@@ -11,8 +11,9 @@ use crate::cli::{
     NetworkCommand, NetworkConnectArgs, NetworkCreateArgs, NetworkDisconnectArgs,
     NetworkInspectArgs, NetworkLsArgs, NetworkPruneArgs, NetworkRmArgs,
 };
+use crate::commands::confirm::confirmed;
 use crate::commands::filter::Filters;
-use crate::commands::{Context, prune, several};
+use crate::commands::{Context, several};
 use crate::engine::Engine;
 use crate::inspect;
 use crate::options;
@@ -20,6 +21,8 @@ use crate::output::{self, Listing, printable};
 
 /// Digits of a network's id that a listing shows.
 const SHORT: usize = 12;
+/// What `prune` removes.
+pub(super) const UNUSED: &str = "all networks not used by at least one container";
 const FILTERS: [&str; 5] = ["driver", "id", "label", "name", "type"];
 const TABLE: &str = r"{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}";
 /// The fields, with the headings that they have in a table.
@@ -146,7 +149,7 @@ async fn rm(engine: &Engine, args: &NetworkRmArgs) -> Result<u8> {
 }
 
 async fn prune(engine: &Engine, args: &NetworkPruneArgs) -> Result<u8> {
-    if !args.force && !prune::confirmed(&[prune::NETWORKS])? {
+    if !args.force && !confirmed(&[UNUSED])? {
         return Ok(0);
     }
     let removed = pruned(engine).await?;

@@ -1,12 +1,13 @@
 //! `isolazi prune`, `image prune` and `system prune`.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use isolazi_protocol::{ErrorCode, Reply, Request};
 
 use crate::cli::{ImagePruneArgs, PruneArgs, SystemPruneArgs};
+use crate::commands::confirm::confirmed;
 use crate::commands::{Context, engines, networks, places};
 use crate::engine::Engine;
 use crate::image;
@@ -15,7 +16,6 @@ use crate::output;
 /// How long pulls that are under way are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) const NETWORKS: &str = "all networks not used by at least one container";
 const STOPPED: &str = "all stopped containers";
 const UNUSED: &str = "all images without at least one container associated to them";
 const UNNAMED: &str = "all images without a name, and what interrupted pulls have left";
@@ -45,7 +45,7 @@ pub(super) async fn images(context: &Context, args: ImagePruneArgs) -> Result<u8
 
 pub(super) async fn system(context: &Context, args: SystemPruneArgs) -> Result<u8> {
     let what = if args.all { UNUSED } else { UNNAMED };
-    if !args.force && !confirmed(&[STOPPED, NETWORKS, what])? {
+    if !args.force && !confirmed(&[STOPPED, networks::UNUSED, what])? {
         return Ok(0);
     }
     let mut freed = containers(context).await?;
@@ -55,24 +55,8 @@ pub(super) async fn system(context: &Context, args: SystemPruneArgs) -> Result<u
     Ok(0)
 }
 
-/// Says what will go, and whether the user agrees; no answer is none.
-pub(super) fn confirmed(what: &[&str]) -> Result<bool> {
-    output::progress("WARNING! This will remove:");
-    for item in what {
-        output::progress(format!("  - {item}"));
-    }
-    let mut stderr = std::io::stderr().lock();
-    write!(stderr, "Are you sure you want to continue? [y/N] ")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if answer.is_empty() {
-        writeln!(stderr)?;
-    }
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-fn total(freed: u64) {
+/// Says how many bytes came back.
+pub(super) fn total(freed: u64) {
     output::result(format!(
         "Total reclaimed space: {}",
         output::short_size(freed)

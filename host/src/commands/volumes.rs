@@ -1,7 +1,6 @@
 //! `isolazi volume`.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead};
 
 use anyhow::{Result, bail};
 use isolazi_protocol::{Reply, Request, VolumeDetail};
@@ -9,7 +8,8 @@ use isolazi_protocol::{Reply, Request, VolumeDetail};
 use crate::cli::{
     VolumeCommand, VolumeCreateArgs, VolumeInspectArgs, VolumePruneArgs, VolumeRmArgs,
 };
-use crate::commands::{Context, several};
+use crate::commands::confirm::confirmed;
+use crate::commands::{Context, prune, several};
 use crate::engine::Engine;
 use crate::inspect;
 use crate::options;
@@ -22,7 +22,7 @@ pub(super) async fn volume(context: &Context, command: &VolumeCommand) -> Result
         VolumeCommand::Ls(args) => ls(&engine, args.quiet).await,
         VolumeCommand::Inspect(args) => show(&engine, args).await,
         VolumeCommand::Rm(args) => rm(&engine, args).await,
-        VolumeCommand::Prune(args) => prune(&engine, args).await,
+        VolumeCommand::Prune(args) => prune_unused(&engine, args).await,
     }
 }
 
@@ -74,8 +74,12 @@ async fn rm(engine: &Engine, args: &VolumeRmArgs) -> Result<u8> {
     several::ask(engine, &args.volumes, request).await
 }
 
-async fn prune(engine: &Engine, args: &VolumePruneArgs) -> Result<u8> {
-    if !args.force && !confirmed(args.all)? {
+async fn prune_unused(engine: &Engine, args: &VolumePruneArgs) -> Result<u8> {
+    let what = match args.all {
+        true => "all volumes not used by at least one container",
+        false => "anonymous volumes not used by at least one container",
+    };
+    if !args.force && !confirmed(&[what])? {
         return Ok(0);
     }
     let request = Request::PruneVolumes { all: args.all };
@@ -89,23 +93,8 @@ async fn prune(engine: &Engine, args: &VolumePruneArgs) -> Result<u8> {
         }
         output::result("");
     }
-    output::result(format!(
-        "Total reclaimed space: {}",
-        output::short_size(bytes)
-    ));
+    prune::total(bytes);
     Ok(0)
-}
-
-/// Asks, and takes nothing but a yes for one.
-fn confirmed(all: bool) -> Result<bool> {
-    let which = if all { "all" } else { "anonymous" };
-    output::progress(format!(
-        "WARNING! This will remove {which} volumes not used by at least one container."
-    ));
-    output::progress("Are you sure you want to continue? [y/N]");
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 async fn volumes(engine: &Engine, request: &Request) -> Result<Vec<VolumeDetail>> {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use isolazi_protocol::Digest;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::health::ImageHealth;
+use super::json::{keys, null_is_default};
 use super::platform::Platform;
 
 /// Largest configuration that is accepted.
@@ -99,30 +100,6 @@ pub(crate) fn rfc3339(text: &str) -> Option<SystemTime> {
         return None;
     }
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
-}
-
-/// Go programs write `null` for what is empty.
-pub(super) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// Go programs write a set as an object with empty values. Our own form is a list.
-fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Set {
-        Object(BTreeMap<String, serde::de::IgnoredAny>),
-        List(Vec<String>),
-    }
-    Ok(match Option::deserialize(deserializer)? {
-        None => Vec::new(),
-        Some(Set::Object(object)) => object.into_keys().collect(),
-        Some(Set::List(list)) => list,
-    })
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@ use isolazi_protocol::{Compression, ContainerSpec, Digest};
 use serde_json::{Map, Value, json};
 
 use super::config::MAX_CONFIG_BYTES;
-use super::error::{ImageError, short};
+use super::error::ImageError;
 use super::health;
 use super::instruction::{self, InstructionError};
 use super::manifest::OCI_MANIFEST;
 use super::reference::Reference;
 use super::store::{Image, ImageStore, Layer};
+use super::text::short;
 
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::config::{MAX_CONFIG_BYTES, rfc3339};
-use super::error::{ImageError, escape, short};
+use super::error::ImageError;
 use super::store::{Image, ImageStore};
+use super::text::{escape, short};
 
 /// A step in the making of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]

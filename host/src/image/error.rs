@@ -293,51 +293,9 @@ impl ImageError {
     }
 }
 
-/// Text of strangers, made fit for one line of an error or of progress:
-/// control characters escaped, no longer than 200 characters.
-pub fn escape(text: &str) -> String {
-    const MAX: usize = 200;
-    let mut escaped: String = text.chars().take(MAX).flat_map(shown).collect();
-    if text.chars().nth(MAX).is_some() {
-        escaped.push('…');
-    }
-    escaped
-}
-
-/// `escape_debug` without its escaping of quotes.
-fn shown(character: char) -> Vec<char> {
-    match character {
-        '"' | '\'' => vec![character],
-        other => other.escape_debug().collect(),
-    }
-}
-
-/// An error and its causes, as one line.
-pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        line.push_str(": ");
-        line.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    line
-}
-
-/// The twelve digits by which people know a blob.
-pub fn short(digest: &Digest) -> &str {
-    &digest.hex()[..12]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hostile_text_cannot_reach_the_terminal() {
-        assert_eq!(escape("a\x1b[31m\nb'"), "a\\u{1b}[31m\\nb'");
-        assert_eq!(escape(&"x".repeat(1000)).chars().count(), 201);
-    }
 
     #[test]
     fn a_full_disk_is_told_apart() {

@@ -5,7 +5,7 @@ use isolazi_protocol::{HealthCheck, HealthTest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::config::null_is_default;
+use super::json::null_is_default;
 
 /// `Healthcheck` of an image's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

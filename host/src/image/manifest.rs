@@ -5,8 +5,8 @@
 use isolazi_protocol::{Compression, Digest};
 use serde::{Deserialize, Serialize};
 
-use super::error::escape;
 use super::platform::Platform;
+use super::text::escape;
 
 /// Largest manifest or index that is accepted.
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 4 << 20;

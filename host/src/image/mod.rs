@@ -23,6 +23,7 @@ mod error;
 pub mod fuzzing;
 mod health;
 mod instruction;
+mod json;
 mod manifest;
 mod platform;
 mod progress;
@@ -34,6 +35,7 @@ mod remove;
 mod render;
 mod sink;
 mod store;
+mod text;
 
 pub(crate) use archive::{Hashed, decompressed};
 
@@ -43,7 +45,7 @@ pub use credentials::{Credential, CredentialError, Credentials, Kept, registry_o
 pub use derive::{Derivation, DeriveError, check as check_derivation, derive};
 pub use describe::Step;
 pub use embedded::{EmbeddedError, embedded};
-pub use error::{ImageError, Reason, escape, short};
+pub use error::{ImageError, Reason};
 pub use health::{ImageHealth, described as health_described, shell_test};
 pub use instruction::InstructionError;
 pub use platform::{Platform, PlatformError};
@@ -58,3 +60,4 @@ pub use remove::{Refusal, Removal, Use, prune, removal};
 pub use render::{Bars, Lines, stderr_progress};
 pub use sink::{LayerSink, LayerWriter, NullSink, SinkError};
 pub use store::{Alone, Found, FreshBlob, Image, ImageStore, Layer, Listing, Unused};
+pub use text::{escape, short};

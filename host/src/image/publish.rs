@@ -7,13 +7,14 @@ use isolazi_protocol::Digest;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::error::{ImageError, one_line, short};
+use super::error::ImageError;
 use super::manifest::MAX_MANIFEST_BYTES;
 use super::progress::{Progress, ProgressEvent};
 use super::pull::first_failure;
 use super::reference::Reference;
 use super::registry::{Access, NetworkOptions, Registry};
 use super::store::{Image, ImageStore, read_ahead};
+use super::text::{one_line, short};
 
 /// Blobs under way at once.
 const PARALLEL_BLOBS: usize = 4;

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 
 use isolazi_protocol::Digest;
 
-use super::error::{ImageError, short};
+use super::error::ImageError;
 use super::reference::Reference;
 use super::store::{Alone, Found, Image, ImageStore};
+use super::text::short;
 
 /// A container and the image that it was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use indicatif::{DecimalBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use isolazi_protocol::Digest;
 
-use super::error::{escape, short};
 use super::progress::{Progress, ProgressEvent};
+use super::text::{escape, short};
 
 /// A line about a download that is under way, at most this often.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);

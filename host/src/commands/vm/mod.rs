@@ -7,7 +7,8 @@ mod status;
 use anyhow::Result;
 
 use crate::cli::{SizeArgs, VmCommand};
-use crate::commands::{Context, prune, setup};
+use crate::commands::confirm::confirmed;
+use crate::commands::{Context, setup};
 use crate::machine::{MachineLog, VirtualMachine};
 use crate::output;
 
@@ -57,7 +58,7 @@ async fn start(context: &Context, machine: &dyn VirtualMachine, size: &SizeArgs)
 }
 
 async fn reset(machine: &dyn VirtualMachine, force: bool) -> Result<()> {
-    if !force && !prune::confirmed(&[EVERYTHING])? {
+    if !force && !confirmed(&[EVERYTHING])? {
         return Ok(());
     }
     match machine.reset().await? {

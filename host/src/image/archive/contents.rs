@@ -6,8 +6,8 @@ use std::io::Read;
 use isolazi_protocol::Digest;
 use tar::EntryType;
 
-use super::super::error::{escape, short};
 use super::super::store::ImageStore;
+use super::super::text::{escape, short};
 use super::reader::{Entries, Entry};
 use super::stage::Staged;
 use super::{ArchiveError, decompress};

@@ -13,13 +13,14 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::super::config::MAX_CONFIG_BYTES;
-use super::super::error::{ImageError, escape, short};
+use super::super::error::ImageError;
 use super::super::manifest::{
     DOCKER_MANIFEST, Descriptor, Document, MAX_MANIFEST_BYTES, Manifest, choose,
 };
 use super::super::platform::Platform;
 use super::super::reference::Reference;
 use super::super::store::{Image, ImageStore, digest_of, layers, parse_config};
+use super::super::text::{escape, short};
 use super::ArchiveError;
 use super::contents::Contents;
 use super::save::{FULL_NAME, TAG};

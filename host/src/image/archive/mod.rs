@@ -72,7 +72,7 @@ impl ArchiveError {
     fn reading(source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                Self::NotTar(super::error::escape(&source.to_string()))
+                Self::NotTar(super::text::escape(&source.to_string()))
             }
             _ => Self::Stream {
                 action: "read",

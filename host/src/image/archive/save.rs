@@ -114,7 +114,7 @@ fn append_blob<W: Write>(
 ) -> Result<(), ArchiveError> {
     let path = store.blob_path(digest);
     let damaged = || ImageError::Damaged {
-        what: format!("blob {}", super::super::error::short(digest)),
+        what: format!("blob {}", super::super::text::short(digest)),
     };
     if !store.has_blob(digest, size) {
         return Err(damaged().into());

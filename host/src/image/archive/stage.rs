@@ -62,7 +62,7 @@ impl Staged {
             return Err(ArchiveError::Image(ImageError::DigestMismatch {
                 what: format!(
                     "blob {} of the archive",
-                    super::super::error::short(expected)
+                    super::super::text::short(expected)
                 ),
                 expected: expected.clone(),
                 actual: digest,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use super::super::error::escape;
+use super::super::text::escape;
 use super::{Credential, CredentialError};
 
 /// A keychain may have to ask its user.

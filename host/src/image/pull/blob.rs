@@ -1,8 +1,9 @@
 //! One blob, from the registry or the store.
 
-use super::super::error::{ImageError, one_line, short};
+use super::super::error::ImageError;
 use super::super::progress::ProgressEvent;
 use super::super::store::Begin;
+use super::super::text::{one_line, short};
 use super::flow::Flow;
 use super::{Job, Pull, push};
 

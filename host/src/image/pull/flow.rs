@@ -10,10 +10,11 @@ use isolazi_protocol::Digest;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::super::error::{ImageError, short};
+use super::super::error::ImageError;
 use super::super::progress::ProgressEvent;
 use super::super::sink::LayerWriter;
 use super::super::store::{Partial, Piece, read_ahead};
+use super::super::text::short;
 use super::{Delivery, Job, blocking};
 
 /// Pieces between the network and the disk; hyper's are up to 400 KiB long.

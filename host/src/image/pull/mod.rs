@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::config::{ConfigFile, MAX_CONFIG_BYTES};
-use super::error::{ImageError, one_line, short};
+use super::error::ImageError;
 use super::manifest::{Descriptor, Document, MAX_MANIFEST_BYTES, Manifest, choose};
 use super::platform::Platform;
 use super::progress::{Progress, ProgressEvent};
@@ -33,6 +33,7 @@ use super::reference::Reference;
 use super::registry::{Access, NetworkOptions, Registry};
 use super::sink::LayerSink;
 use super::store::{Image, ImageStore, Layer, Leftover, digest_of, layers, parse_config};
+use super::text::{one_line, short};
 
 pub use push::push_layers;
 

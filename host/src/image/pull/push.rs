@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::super::error::{ImageError, short};
+use super::super::error::ImageError;
 use super::super::progress::{Progress, ProgressEvent};
 use super::super::sink::LayerSink;
 use super::super::store::{Image, ImageStore, read_ahead};
+use super::super::text::short;
 use super::flow::{begin_layer, finish_layer, unpack_error};
 use super::{Delivery, Job, PARALLEL_LAYERS, first_failure, jobs};
 

@@ -13,8 +13,9 @@ use reqwest::header::HeaderValue;
 use tokio::time::timeout;
 
 use super::super::credentials::Credential;
-use super::super::error::{ImageError, Reason, escape};
+use super::super::error::{ImageError, Reason};
 use super::super::reference::is_loopback;
+use super::super::text::escape;
 use super::fault::Fault;
 use super::token::Challenge;
 use super::{Access, Registry, USER_AGENT, stalled};

@@ -5,7 +5,8 @@ use std::io;
 
 use oci_client::errors::{OciEnvelope, OciErrorCode};
 
-use super::super::error::{ImageError, Reason, escape};
+use super::super::error::{ImageError, Reason};
+use super::super::text::escape;
 
 /// Marks a redirect that [`super::redirects`] did not follow.
 #[derive(Debug, thiserror::Error)]

@@ -25,9 +25,10 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::credentials::Credentials;
-use super::error::{ImageError, escape};
+use super::error::ImageError;
 use super::manifest::{self, MAX_MANIFEST_BYTES};
 use super::reference::{DEFAULT_REGISTRY, Reference, host_of, is_loopback};
+use super::text::escape;
 use fault::Fault;
 use request::{Request, Target};
 use token::Challenge;

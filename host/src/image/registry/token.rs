@@ -11,7 +11,8 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::super::credentials::Credential;
-use super::super::error::{ImageError, escape};
+use super::super::error::ImageError;
+use super::super::text::escape;
 use super::fault::Fault;
 use super::{Registry, authority, stalled};
 

@@ -19,7 +19,8 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Body as RequestBody, Method, Response, StatusCode, Url};
 use tokio::sync::mpsc;
 
-use super::super::error::{ImageError, escape};
+use super::super::error::ImageError;
+use super::super::text::escape;
 use super::fault::Fault;
 use super::request::{Request, Target};
 use super::{MAX_ERROR_PAGE, Purpose, Registry, ascii, stalled};

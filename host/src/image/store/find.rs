@@ -2,8 +2,9 @@
 
 use isolazi_protocol::Digest;
 
-use super::super::error::{ImageError, escape};
+use super::super::error::ImageError;
 use super::super::reference::Reference;
+use super::super::text::escape;
 use super::{Image, ImageStore};
 
 /// What a user's word stands for. All are the same image.

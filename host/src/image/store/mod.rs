@@ -30,10 +30,11 @@ use isolazi_protocol::{Compression, Digest};
 use serde::{Deserialize, Serialize};
 
 use super::config::{ConfigFile, ImageConfig, MAX_CONFIG_BYTES};
-use super::error::{ImageError, escape, one_line, short};
+use super::error::ImageError;
 use super::manifest::{Descriptor, Document, MAX_MANIFEST_BYTES, Manifest};
 use super::platform::Platform;
 use super::reference::Reference;
+use super::text::{escape, one_line, short};
 
 pub use fresh::FreshBlob;
 
