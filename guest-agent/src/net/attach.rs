@@ -10,6 +10,7 @@ use isolazi_protocol::{Endpoint, NetworkState, PortRequest, PublishedPort};
 use tokio::sync::Mutex;
 
 use super::bridge::taken;
+use super::broker;
 use super::cable::{self, Join};
 use super::error::NetError;
 use super::links::Links;
@@ -39,7 +40,7 @@ impl Wish {
     pub(crate) fn reserve(&self) -> Result<Reservation, NetError> {
         match &self.broker {
             _ if self.relayed => Ok(Reservation::elsewhere(&self.ports)),
-            Some(socket) => Reservation::through(socket, &self.ports),
+            Some(socket) => broker::reserve(socket, &self.ports),
             None => Reservation::of(&self.ports),
         }
     }

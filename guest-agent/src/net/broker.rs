@@ -17,7 +17,7 @@ use isolazi_protocol::{PortRequest, PublishedPort, WireError};
 use nix::errno::Errno;
 
 use super::error::NetError;
-use super::ports::{Taken, take};
+use super::ports::{Reservation, Taken, take};
 use crate::sys::channel;
 
 /// Most bytes of a message.
@@ -57,14 +57,17 @@ fn hand_over(caller: BorrowedFd<'_>, taken: Result<Taken, NetError>) -> io::Resu
 }
 
 /// Has the broker at `path` take all ports that are asked for, or none.
-pub(super) fn ask(path: &Path, requests: &[PortRequest]) -> Result<Taken, NetError> {
+pub(super) fn reserve(path: &Path, requests: &[PortRequest]) -> Result<Reservation, NetError> {
+    if requests.is_empty() {
+        return Ok(Reservation::default());
+    }
     let broker = call(path).map_err(NetError::NoBroker)?;
-    let mut all = Vec::new();
+    let mut all = Taken::new();
     for request in requests {
         let answer = ask_for(broker.as_fd(), request).map_err(NetError::NoBroker)?;
         all.extend(answer.map_err(NetError::Told)?);
     }
-    Ok(all)
+    Ok(all.into())
 }
 
 /// By way of the folder's descriptor: a socket's address has 108 bytes (unix(7)).
@@ -109,7 +112,6 @@ mod tests {
 
     use isolazi_protocol::{ExposedPort, PortProtocol};
 
-    use super::super::ports::Reservation;
     use super::*;
 
     fn request(host_port: Option<u16>) -> PortRequest {
@@ -133,7 +135,7 @@ mod tests {
                 let caller = channel::accept(listener.as_fd()).unwrap();
                 while answer(caller.as_fd()).unwrap() {}
             });
-            Reservation::through(&path, requests)
+            reserve(&path, requests)
         })
     }
 
@@ -166,9 +168,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ports.sock");
         drop(channel::listen_at(&path).unwrap());
-        let error = Reservation::through(&path, &[request(None)]).unwrap_err();
+        let error = reserve(&path, &[request(None)]).unwrap_err();
         assert!(matches!(error, NetError::NoBroker(_)), "{error}");
         // Who wants no ports needs nobody.
-        Reservation::through(&path, &[]).unwrap();
+        reserve(&path, &[]).unwrap();
     }
 }

@@ -13,7 +13,6 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 
 use isolazi_protocol::{PortProtocol, PortRequest, PublishedPort};
 use nix::errno::Errno;
@@ -22,7 +21,6 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 
-use super::broker;
 use super::error::NetError;
 use super::relay::Relays;
 
@@ -39,24 +37,11 @@ pub(crate) struct Reservation {
 impl Reservation {
     /// Takes all ports that are asked for, or none.
     pub(super) fn of(requests: &[PortRequest]) -> Result<Self, NetError> {
-        let mut all = Self::default();
+        let mut all = Taken::new();
         for request in requests {
-            for (port, socket) in take(request)? {
-                all.ports.push(port);
-                all.sockets.push(socket);
-            }
+            all.extend(take(request)?);
         }
-        Ok(all)
-    }
-
-    /// The same by way of the broker that listens at `socket`.
-    pub(super) fn through(socket: &Path, requests: &[PortRequest]) -> Result<Self, NetError> {
-        let taken = match requests {
-            [] => Vec::new(),
-            requests => broker::ask(socket, requests)?,
-        };
-        let (ports, sockets) = taken.into_iter().unzip();
-        Ok(Self { ports, sockets })
+        Ok(all.into())
     }
 
     /// Ports that somebody else holds, who has settled which.
@@ -90,8 +75,15 @@ impl Reservation {
     }
 }
 
-/// What has been taken for a request, each with the socket that holds it.
+/// What has been taken, each with the socket that holds it.
 pub(super) type Taken = Vec<(PublishedPort, OwnedFd)>;
+
+impl From<Taken> for Reservation {
+    fn from(taken: Taken) -> Self {
+        let (ports, sockets) = taken.into_iter().unzip();
+        Self { ports, sockets }
+    }
+}
 
 /// Takes what one request asks for.
 pub(super) fn take(request: &PortRequest) -> Result<Taken, NetError> {
