@@ -255,6 +255,8 @@ fn prepare(names: &[String]) -> Result<String> {
         ("PATH", env::var("PATH").unwrap_or_default()),
         ("HOME", "/root".to_owned()),
         ("CI", "true".to_owned()),
+        // Containers are kept on the disk: overlayfs does not write to itself.
+        ("TMPDIR", "/e2e".to_owned()),
         (
             "XDG_CACHE_HOME",
             fixture::cache_home()?.display().to_string(),
