@@ -13,7 +13,6 @@ use nix::mount::{MsFlags, mount};
 
 use super::DATA_ROOT;
 use super::error::GuestError;
-use crate::sys::loopback;
 use crate::sys::mount::make_all_shared;
 
 /// Folder that the root moves through on its way.
@@ -177,14 +176,11 @@ fn enable_all(names: &str) -> String {
     names.join(" ")
 }
 
-/// Host name, loopback and sysctls. None of them is worth refusing to boot:
+/// Host name and sysctls. None of them is worth refusing to boot:
 /// what fails is told on the console.
 pub(super) fn configure(hostname: &str) {
     if let Err(error) = nix::unistd::sethostname(hostname) {
         eprintln!("isolazi: cannot set the host name: {error}");
-    }
-    if let Err(errno) = loopback::bring_up() {
-        eprintln!("isolazi: cannot bring up loopback: {errno}");
     }
     for (name, value) in SYSCTLS {
         match fs::write(Path::new("/proc/sys").join(name), value) {

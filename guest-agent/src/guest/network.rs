@@ -7,6 +7,7 @@ use isolazi_protocol::GuestNetwork;
 
 use super::dhcp;
 use crate::net::Links;
+use crate::sys::loopback;
 
 const CARD: &str = "eth0";
 /// What QEMU's user network expects (`-netdev user`): every machine has one of its own,
@@ -15,9 +16,10 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 const PREFIX: u8 = 24;
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 
-/// Brings the card up, and keeps its address where that is a loan. A machine without a
-/// card has no way out.
+/// Brings loopback and the card up, and keeps its address where that is a loan. A machine
+/// without a card has no way out.
 pub(super) async fn bring_up(network: GuestNetwork) -> io::Result<()> {
+    loopback::bring_up()?;
     let links = Links::open()?;
     let Some(card) = links.find(CARD).await? else {
         return Ok(());

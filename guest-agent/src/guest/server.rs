@@ -33,20 +33,22 @@ pub fn run() -> ExitCode {
     if let Err(errno) = SigSet::all().thread_unblock() {
         eprintln!("isolazi: cannot unblock signals: {errno}");
     }
-    let result = config::receive().and_then(|config| {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(GuestError::setup("start", "the agent's runtime"))?
-            .block_on(serve(config))
-    });
-    match result {
+    match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("isolazi: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// PID 1 says what to be once it has the disk; the runtime is made meanwhile.
+fn start() -> Result<(), GuestError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(GuestError::setup("start", "the agent's runtime"))?;
+    runtime.block_on(serve(config::receive()?))
 }
 
 async fn serve(config: BootConfig) -> Result<(), GuestError> {
