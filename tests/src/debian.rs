@@ -26,6 +26,9 @@ use crate::fixture;
 use crate::ordinary::USER;
 use crate::surroundings::program;
 
+/// A folder of the machine's disk, as `make-debian.sh` has it. Containers are kept there:
+/// overlayfs, which all else is, does not write to itself.
+pub const SCRATCH: &str = "/e2e";
 /// The names of the cases to run, for the tests in there.
 const INSIDE: &str = "ISOLAZI_E2E_IN_DEBIAN";
 /// For all of them, where a processor is emulated.
@@ -255,8 +258,7 @@ fn prepare(names: &[String]) -> Result<String> {
         ("PATH", env::var("PATH").unwrap_or_default()),
         ("HOME", "/root".to_owned()),
         ("CI", "true".to_owned()),
-        // Containers are kept on the disk: overlayfs does not write to itself.
-        ("TMPDIR", "/e2e".to_owned()),
+        ("TMPDIR", SCRATCH.to_owned()),
         (
             "XDG_CACHE_HOME",
             fixture::cache_home()?.display().to_string(),

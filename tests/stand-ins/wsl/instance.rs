@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use isolazi_tests::stand_in::{bind, bind_at, mount_kernels_own, private, root_at};
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::sethostname;
 
@@ -59,9 +59,13 @@ pub(crate) fn run(
     command.args(arguments).env_clear();
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command.env("WSL_DISTRO_NAME", distribution.name());
-    // SAFETY: the closure makes one system call and touches no memory.
+    // SAFETY: the closure makes two system calls and touches no memory.
     unsafe {
-        command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGHUP)?));
+        command.pre_exec(|| {
+            // nohup(1) around the tests is nothing that a distribution knows of.
+            signal(Signal::SIGHUP, SigHandler::SigDfl)?;
+            Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGHUP)?)
+        });
     }
     let Ok(mut child) = command.spawn() else {
         crate::say::print(&format!("execvpe({program}) failed: No such file\n"));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use isolazi_tests::command::{same, tool};
-use isolazi_tests::debian::{self, Machine};
+use isolazi_tests::debian::{self, Machine, SCRATCH};
 use isolazi_tests::{Case, World};
 
 pub(super) fn all() -> Vec<Case> {
@@ -17,11 +17,11 @@ const POLICY: &str = include_str!("../../../fixtures/selinux.conf");
 /// Makes an image of busybox, and prints what labels and answers there are.
 const SCRIPT: &str = r#"
 exec >/dev/ttyS1 2>&1 </dev/null
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin ISOLAZI_HOME=/tmp/home HOME=/root
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin ISOLAZI_HOME=$scratch/home HOME=/root
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir -p /tmp/root/bin
-cp "$(command -v busybox)" /tmp/root/bin/
-tar -C /tmp/root -c . | "$program" import - small:1 >/dev/null
+mkdir -p $scratch/root/bin
+cp "$(command -v busybox)" $scratch/root/bin/
+tar -C $scratch/root -c . | "$program" import - small:1 >/dev/null
 echo "enforcing: $(cat /sys/fs/selinux/enforce)"
 own() {
   "$program" run --rm --network none "$@" small:1 /bin/busybox cat /proc/self/attr/current | tr '\0' '\n'
@@ -59,7 +59,7 @@ fn labels_of_selinux_hold(world: &World) -> Result<()> {
         prepare: format!(
             "mount -t selinuxfs selinux /sys/fs/selinux\n\
              dd if=/host{} of=/sys/fs/selinux/load bs=1M 2>/dev/null\n\
-             cat >/root/run/labels.sh <<'SCRIPT'\nprogram={program}\n{SCRIPT}SCRIPT\n",
+             cat >/root/run/labels.sh <<'SCRIPT'\nprogram={program} scratch={SCRATCH}\n{SCRIPT}SCRIPT\n",
             policy.display()
         ),
         begin: "/bin/sh,/run/labels.sh",
