@@ -1,11 +1,12 @@
 //! Which addresses a network can have.
 
-use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use isolazi_protocol::ErrorCode;
+
+use super::routes::Route;
 
 /// Why a network cannot have its addresses.
 #[derive(Debug, thiserror::Error)]
@@ -64,13 +65,6 @@ impl AllocationError {
             Self::Overlaps { .. } | Self::Routed { .. } | Self::Exhausted => ErrorCode::Conflict,
         }
     }
-}
-
-/// A range that the machine has a way to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Route {
-    link: String,
-    range: Ipv4Net,
 }
 
 /// The longest ones leave room for a gateway and a container, and by IPv6 for an IPv4
@@ -174,29 +168,6 @@ fn fit(
     Err(AllocationError::Unfit { subnet, why })
 }
 
-/// Where the machine has ways to, but for the one to everywhere.
-pub(super) fn machine_routes() -> Vec<Route> {
-    let table = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
-    routes(&table)
-}
-
-/// Those of `/proc/net/route`: addresses are in hexadecimal, as this machine's numbers.
-fn routes(table: &str) -> Vec<Route> {
-    let route = |line: &str| {
-        let mut words = line.split_whitespace();
-        let link = words.next()?.to_owned();
-        let address = |word: &str| {
-            let bits = u32::from_str_radix(word, 16).ok()?;
-            Some(Ipv4Addr::from(bits.to_ne_bytes()))
-        };
-        let destination = address(words.next()?)?;
-        let mask = address(words.nth(5)?)?;
-        let range = Ipv4Net::with_netmask(destination, mask).ok()?;
-        (range.prefix_len() > 0).then_some(Route { link, range })
-    };
-    table.lines().skip(1).filter_map(route).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +182,8 @@ mod tests {
         let routes = [Route {
             link: "eth0".to_owned(),
             range: net("172.21.0.0/22"),
+            gateway: None,
+            metric: 0,
         }];
         assert_eq!(free(&networks, &[]).unwrap(), net("172.21.1.0/24"));
         assert_eq!(free(&networks, &routes).unwrap(), net("172.21.4.0/24"));
@@ -254,19 +227,5 @@ mod tests {
             assert!(ipv6(Some(bad.parse().unwrap()), "0").is_err(), "{bad}");
         }
         ipv6(Some("2001:db8::/96".parse().unwrap()), "0").unwrap();
-    }
-
-    #[test]
-    fn routes_are_read_from_the_kernels_table() {
-        let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n\
-            eth0\t00000000\t0102000A\t0003\t0\t0\t0\t00000000\n\
-            eth0\t0002000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\n";
-        let expected = Route {
-            link: "eth0".to_owned(),
-            range: net("10.0.2.0/24"),
-        };
-        if cfg!(target_endian = "little") {
-            assert_eq!(routes(table), [expected]);
-        }
     }
 }

@@ -36,6 +36,7 @@ mod network;
 mod nft;
 mod ports;
 mod relay;
+mod routes;
 mod store;
 mod trial;
 

@@ -24,6 +24,7 @@ use super::allocate::{self, AllocationError};
 use super::bridge;
 use super::members::Members;
 use super::network::{Network, id_of_builtin};
+use super::routes;
 use crate::container::{ContainerStore, is_valid_name, now, random_id};
 use crate::refusal::{Refusal, excerpt};
 use crate::sys;
@@ -172,7 +173,9 @@ impl NetworkStore {
             return Err(NetworkError::Exists(name));
         }
         let id = random_id()?.to_string();
-        let routes = allocate::machine_routes();
+        let mut routes = routes::of_machine();
+        // The way to everywhere is no reason to stay out of anywhere.
+        routes.retain(|route| !route.is_default());
         let subnet = match request.subnet {
             Some(subnet) => {
                 allocate::check(subnet, &self.subnets(), &routes)?;
