@@ -1,12 +1,14 @@
-//! What a test run may leave on this machine: nothing.
+//! This machine's processes, and what a test run may leave on it: nothing.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use rustix::process::Pid;
 
 /// What is under way when everything is said to be done takes no longer.
 const LAST_WORK: Duration = Duration::from_secs(5);
@@ -106,6 +108,38 @@ fn empty_cgroups() -> Vec<PathBuf> {
         fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|processes| processes.is_empty())
     };
     groups.filter(is_empty).collect()
+}
+
+/// The process whose command line `is_it`, with that line's words.
+pub fn process(is_it: impl Fn(&[String]) -> bool) -> Result<Option<(Pid, Vec<String>)>> {
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let words: Vec<String> = line.split('\0').map(str::to_owned).collect();
+        if is_it(&words) {
+            return Ok(Pid::from_raw(pid).map(|pid| (pid, words)));
+        }
+    }
+    Ok(None)
+}
+
+/// The first word behind `name` in a process's status (proc_pid_status(5)).
+pub fn status_field(process: impl fmt::Display, name: &str) -> Result<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.and_then(|line| line.split_whitespace().next());
+    Ok(value.with_context(|| format!("no {name}"))?.to_owned())
+}
+
+/// Who has started a process, or has it by now.
+pub fn parent(process: impl fmt::Display) -> Result<Pid> {
+    let parent = status_field(process, "PPid:")?.parse()?;
+    Pid::from_raw(parent).context("no parent")
 }
 
 fn folders(parent: &Path) -> Vec<PathBuf> {

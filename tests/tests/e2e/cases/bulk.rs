@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use isolazi_tests::command::{eventually, same};
 use isolazi_tests::handmade::digest;
+use isolazi_tests::host::status_field;
 use isolazi_tests::{Case, Container, Invocation, World};
 
 pub(super) fn all() -> Vec<Case> {
@@ -117,21 +118,14 @@ impl Drop for Unread {
 
 /// Most memory that a process had at any time, in KiB (proc(5), VmHWM).
 fn peak(pid: impl std::fmt::Display) -> Result<u64> {
-    Ok(field(pid, "VmHWM:")?.parse()?)
-}
-
-fn field(pid: impl std::fmt::Display, name: &str) -> Result<String> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let value = line.and_then(|line| line.split_whitespace().next());
-    Ok(value.with_context(|| format!("no {name}"))?.to_owned())
+    Ok(status_field(pid, "VmHWM:")?.parse()?)
 }
 
 /// The shim of a container on this machine.
 fn shim(container: &Container<'_>) -> Result<String> {
     let described = container.inspect()?;
     let pid = described["State"]["Pid"].as_i64();
-    field(pid.context("no process id")?, "PPid:")
+    status_field(pid.context("no process id")?, "PPid:")
 }
 
 /// Starts a container that waits to be told, says `ready`, and notes what it has

@@ -4,6 +4,7 @@
 //! fails again, as far as the machine's own timing allows.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 use std::thread::{scope, sleep};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use isolazi_tests::command::{eventually, same, tool};
 use isolazi_tests::handmade::digest;
-use isolazi_tests::host::{Traces, ensure_nothing_half_made};
+use isolazi_tests::host::{self, Traces, ensure_nothing_half_made};
 use isolazi_tests::{Case, World};
 use rustix::process::Signal;
 
@@ -240,7 +241,7 @@ fn shims(world: &World) -> HashSet<String> {
         // Until it executes its program, a container's first process looks like its shim.
         is_called_shim(process)
             && log.is_ok_and(|log| log.starts_with(&root))
-            && parent(process).is_some_and(|parent| !is_called_shim(&parent))
+            && host::parent(process).is_ok_and(|parent| !is_called_shim(parent.as_raw_nonzero()))
     };
     let processes = names(Path::new("/proc")).into_iter();
     processes
@@ -249,14 +250,8 @@ fn shims(world: &World) -> HashSet<String> {
         .collect()
 }
 
-fn is_called_shim(process: &str) -> bool {
+fn is_called_shim(process: impl Display) -> bool {
     fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|it| it.starts_with(b"isolazi-shim"))
-}
-
-fn parent(process: &str) -> Option<String> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    Some(parent.trim().to_owned())
 }
 
 fn recorded_and_gone(world: &World, name: &str) -> Result<()> {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use isolazi_tests::command::{eventually, same, tool};
-use isolazi_tests::host::Traces;
+use isolazi_tests::command::{eventually, same};
+use isolazi_tests::host::{self, Traces};
 use isolazi_tests::{Case, World};
+use rustix::process::{Signal, kill_process};
 
 pub(super) fn all() -> Vec<Case> {
     super::cases! {
@@ -42,8 +43,8 @@ fn a_killed_shim_takes_its_container_along(world: &World) -> Result<()> {
     let pid = described["State"]["Pid"]
         .as_i64()
         .context("no process id")?;
-    let shim = parent(pid)?;
-    tool("kill", ["-9", &shim.to_string()])?;
+    let shim = host::parent(pid)?;
+    kill_process(shim, Signal::KILL)?;
     let gone = || Ok((!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
     eventually(
         Duration::from_secs(10),
@@ -63,12 +64,6 @@ fn a_killed_shim_takes_its_container_along(world: &World) -> Result<()> {
         .success()?;
     ensure!(!container.is_listed()?, "it is still listed");
     Ok(())
-}
-
-fn parent(pid: i64) -> Result<i64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-    Ok(line.context("no parent")?.trim().parse()?)
 }
 
 /// Runs when all other cases are done.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use isolazi_tests::command::{eventually, same};
-use isolazi_tests::{Case, World};
+use isolazi_tests::{Case, World, host};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(super) fn all() -> Vec<Case> {
@@ -28,20 +28,7 @@ pub(super) fn all() -> Vec<Case> {
 
 /// The process of the machine whose command line has both words.
 pub(super) fn process(program: &str, word: &str) -> Result<Option<(Pid, Vec<String>)>> {
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).into_owned();
-        let words: Vec<String> = line.split('\0').map(str::to_owned).collect();
-        if words[0].ends_with(program) && line.contains(word) {
-            return Ok(Pid::from_raw(pid).map(|pid| (pid, words)));
-        }
-    }
-    Ok(None)
+    host::process(|words| words[0].ends_with(program) && words.iter().any(|it| it.contains(word)))
 }
 
 fn kill(world: &World, program: &str) -> Result<()> {

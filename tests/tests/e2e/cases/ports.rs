@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use isolazi_tests::command::{eventually, same};
 use isolazi_tests::network::Outside;
-use isolazi_tests::{Case, Container, World};
+use isolazi_tests::{Case, Container, World, host};
 use serde_json::json;
 
 use super::networks::address;
@@ -387,10 +387,7 @@ fn a_port_is_not_left_behind_by_a_shim_that_is_killed(world: &World) -> Result<(
     let pid = first.container.inspect()?["State"]["Pid"]
         .as_i64()
         .context("no process")?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-    let parent: i32 = parent.context("no parent")?.trim().parse()?;
-    let shim = rustix::process::Pid::from_raw(parent).context("no shim")?;
+    let shim = host::parent(pid)?;
     rustix::process::kill_process(shim, rustix::process::Signal::KILL)?;
     first.container.wait_status("exited")?;
     let second = Echo::start(world, &["-p", &publish])?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use isolazi_tests::command::{eventually, same};
 use isolazi_tests::network::Outside;
 use isolazi_tests::ordinary::{Ordinary, USER};
-use isolazi_tests::{Case, World};
+use isolazi_tests::{Case, World, host};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::ports::{OTHER_LOCALHOST, PATIENCE, answers, ask, free_port, own_addresses};
@@ -73,12 +73,6 @@ fn kill(pid: i32) -> Result<()> {
 fn first_process(user: &Ordinary, name: &str) -> Result<i32> {
     let shown = user.isolazi(&["inspect", "--format", "{{.State.Pid}}", name]);
     Ok(shown.output()?.success()?.stdout_text().trim().parse()?)
-}
-
-fn parent(pid: i32) -> Result<i32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-    Ok(parent.context("no parent")?.trim().parse()?)
 }
 
 fn ports_of_an_ordinary_user_are_reached(world: &World) -> Result<()> {
@@ -206,7 +200,7 @@ fn rootless_ports_are_free_when_their_container_ends(world: &World) -> Result<()
     run.output()?.success()?;
     ensure!(is_free(port), "port {port} is in use");
     echo(&user, world, "first", &options)?;
-    kill(parent(first_process(&user, "first")?)?)?;
+    kill_process(host::parent(first_process(&user, "first")?)?, Signal::KILL)?;
     eventually(PATIENCE, "the port of a killed shim is free", || {
         Ok(is_free(port).then_some(()))
     })?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use isolazi_tests::command::{eventually, same, tool};
 use isolazi_tests::terminal::Session;
-use isolazi_tests::{Case, Container, World};
-use rustix::process::Signal;
+use isolazi_tests::{Case, Container, World, host};
+use rustix::process::{Signal, kill_process};
 
 pub(super) fn all() -> Vec<Case> {
     super::cases! {
@@ -196,9 +196,8 @@ fn a_killed_process_gives_the_terminal_back(world: &World) -> Result<()> {
 fn a_killed_shim_gives_the_terminal_back(world: &World) -> Result<()> {
     let (container, mut session) = attached(world)?;
     let pid = container.inspect()?["State"]["Pid"].as_i64();
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.context("no pid")?))?;
-    let shim = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-    tool("kill", ["-9", shim.context("no parent")?.trim()])?;
+    let shim = host::parent(pid.context("no pid")?)?;
+    kill_process(shim, Signal::KILL)?;
     gives_back(&mut session, 125)?;
     complains(&session)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use isolazi_tests::command::{eventually, same};
+use isolazi_tests::host;
 use isolazi_tests::network::{Outside, ip};
 use isolazi_tests::{Case, World};
 use rustix::process::{Pid, Signal, kill_process};
@@ -124,28 +125,14 @@ fn containers_outlive_their_commands(world: &World) -> Result<()> {
     )
 }
 
-/// The process of this host whose command line `is_it`.
-fn process(is_it: impl Fn(&[&str]) -> bool) -> Result<Option<Pid>> {
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).into_owned();
-        let words: Vec<&str> = line.split('\0').collect();
-        let pid = entry.file_name().to_str().and_then(|it| it.parse().ok());
-        if pid.is_some() && is_it(&words) {
-            return Ok(pid.and_then(Pid::from_raw));
-        }
-    }
-    Ok(None)
-}
-
 /// The `wsl.exe` that holds the world's distribution.
 fn hold(world: &World) -> Result<Option<Pid>> {
     let name = distribution(world)?;
-    process(|words| {
-        words[0].ends_with("wsl.exe")
-            && words.contains(&"wsl-hold")
-            && words.contains(&name.as_str())
-    })
+    let has = |words: &[String], word: &str| words.iter().any(|it| it == word);
+    let found = host::process(|words| {
+        words[0].ends_with("wsl.exe") && has(words, "wsl-hold") && has(words, &name)
+    })?;
+    Ok(found.map(|(pid, _)| pid))
 }
 
 fn a_hold_that_is_killed_is_replaced(world: &World) -> Result<()> {
@@ -333,12 +320,10 @@ fn whoever_stays_with_a_container_hears_of_its_shims_death(world: &World) -> Res
         .timeout(Duration::from_secs(20))
         .spawn()?;
     run.wait_for("in")?;
-    let sleeps = || process(|words| words == ["sleep", "98765", ""]);
-    let command = eventually(Duration::from_secs(5), "its command", sleeps)?;
-    let status = fs::read_to_string(format!("/proc/{}/status", command.as_raw_nonzero()))?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-    let shim: i32 = parent.context("no parent")?.trim().parse()?;
-    kill_process(Pid::from_raw(shim).context("no shim")?, Signal::KILL)?;
+    let sleeps = || host::process(|words| words == ["sleep", "98765", ""]);
+    let (command, _) = eventually(Duration::from_secs(5), "its command", sleeps)?;
+    let shim = host::parent(command.as_raw_nonzero())?;
+    kill_process(shim, Signal::KILL)?;
     let told = run.wait()?;
     ensure!(!told.is_success(), "a container that was killed went well");
     told.has_one_complaint()?;
