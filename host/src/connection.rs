@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use isolazi_protocol::{
     AgentInfo, ClientControl, Event, Frame, GENERATION, Greeting, Hello, Reply, Request,
     ServerMessage, StreamId, Token, Transport, TransportError, WireError, decode,
@@ -16,22 +16,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for S {}
 impl std::fmt::Debug for dyn ByteStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ByteStream")
-    }
-}
-
-/// A conversation that has become a connection to something behind the agent.
-pub struct Raw {
-    /// Comes before what is yet to be read.
-    pub received: Bytes,
-    /// What comes from there.
-    pub reader: ReadHalf<Box<dyn ByteStream>>,
-    /// What goes there.
-    pub writer: WriteHalf<Box<dyn ByteStream>>,
-}
-
-impl std::fmt::Debug for Raw {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Raw")
     }
 }
 
@@ -89,16 +73,10 @@ pub struct Speaker(Transport<WriteHalf<Box<dyn ByteStream>>>);
 impl Conversation {
     /// Greets the agent and makes a request, in one go.
     pub async fn open(dialed: Dialed, request: &Request) -> Result<Self, ConversationError> {
-        let hello = Hello {
-            generation: GENERATION,
-            token: dialed.token,
-            clock: unix_nanos(),
-        };
-        let mut opening = bytes::BytesMut::new();
-        for frame in [Frame::control(&hello), Frame::control(request)] {
-            let put = frame.and_then(|frame| frame.put(&mut opening));
-            put.map_err(TransportError::from)?;
-        }
+        let mut opening = hello(dialed.token)?;
+        Frame::control(request)
+            .and_then(|request| request.put(&mut opening))
+            .map_err(TransportError::from)?;
         let (reader, mut writer) = Transport::new(dialed.stream).split();
         let written = writer.send_raw(&opening).await;
         let mut reader = reader;
@@ -152,20 +130,6 @@ impl Conversation {
         }
     }
 
-    /// The connection itself, after the reply to a request that makes it one.
-    pub async fn into_raw(mut self) -> Result<Raw, ConversationError> {
-        let Incoming::Done(_) = self.next().await? else {
-            return Err(ConversationError::Unexpected);
-        };
-        let (reader, received) = self.listener.0.into_parts();
-        let (writer, _) = self.speaker.0.into_parts();
-        Ok(Raw {
-            received,
-            reader,
-            writer,
-        })
-    }
-
     /// Both halves, to be used at once, where nothing is kept.
     pub fn split(self) -> (Listener, Speaker) {
         (self.listener, self.speaker)
@@ -198,6 +162,18 @@ impl Speaker {
     pub async fn control(&mut self, control: &ClientControl) -> Result<(), ConversationError> {
         Ok(self.0.send_message(control).await?)
     }
+}
+
+/// The greeting that opens a conversation, encoded.
+pub(crate) fn hello(token: Option<Token>) -> Result<BytesMut, TransportError> {
+    let hello = Hello {
+        generation: GENERATION,
+        token,
+        clock: unix_nanos(),
+    };
+    let mut encoded = BytesMut::new();
+    Frame::control(&hello)?.put(&mut encoded)?;
+    Ok(encoded)
 }
 
 fn unix_nanos() -> u64 {

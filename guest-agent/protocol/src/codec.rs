@@ -33,7 +33,7 @@ pub enum StreamId {
     Stdout = 2,
     /// From its standard error.
     Stderr = 3,
-    /// A layer, an archive.
+    /// A layer, an archive, a connection.
     Bulk = 4,
 }
 
@@ -47,6 +47,19 @@ impl StreamId {
             _ => return None,
         })
     }
+
+    /// What precedes `length` bytes of it.
+    pub(crate) fn header(self, length: usize) -> Result<[u8; HEADER_BYTES], CodecError> {
+        header(self as u8, length, MAX_DATA_BYTES)
+    }
+}
+
+fn header(kind: u8, length: usize, limit: usize) -> Result<[u8; HEADER_BYTES], CodecError> {
+    if length > limit {
+        return Err(CodecError::TooLarge { length, limit });
+    }
+    let [a, b, c, d] = (length as u32).to_le_bytes();
+    Ok([a, b, c, d, kind])
 }
 
 /// One unit on the wire.
@@ -114,15 +127,10 @@ impl Frame {
 
     /// The five bytes that precede the payload.
     pub fn header(&self) -> Result<[u8; HEADER_BYTES], CodecError> {
-        let (kind, length, limit) = match self {
-            Self::Control(payload) => (CONTROL_KIND, payload.len(), MAX_CONTROL_BYTES),
-            Self::Data(stream, payload) => (*stream as u8, payload.len(), MAX_DATA_BYTES),
-        };
-        if length > limit {
-            return Err(CodecError::TooLarge { length, limit });
+        match self {
+            Self::Control(payload) => header(CONTROL_KIND, payload.len(), MAX_CONTROL_BYTES),
+            Self::Data(stream, payload) => stream.header(payload.len()),
         }
-        let [a, b, c, d] = (length as u32).to_le_bytes();
-        Ok([a, b, c, d, kind])
     }
 
     /// What follows the header.

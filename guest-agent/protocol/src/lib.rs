@@ -12,6 +12,9 @@
 //!    │  ◄──────────────── Reply             │   ends the conversation
 //! ```
 //!
+//! A conversation that connects to published ports has one request after the other
+//! ([`Request::Dial`]).
+//!
 //! The same frames travel over an in-memory pipe (native Linux), AF_VSOCK, a
 //! unix socket or the stdio of a child process. Both sides treat the other as
 //! hostile: every length is checked before anything is allocated.
@@ -43,6 +46,7 @@ mod pieces;
 mod privileges;
 pub mod resolv_conf;
 mod security;
+mod stream;
 mod transport;
 mod usage;
 mod userns;
@@ -90,7 +94,7 @@ pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
 pub use userns::{IdMapping, IdMappingError, UserNamespace};
 
 /// Version of the wire format. Host and agent must agree exactly.
-pub const GENERATION: u32 = 8;
+pub const GENERATION: u32 = 9;
 
 /// The vsock port on which a guest's agent listens.
 pub const AGENT_VSOCK_PORT: u32 = 1024;

@@ -318,10 +318,12 @@ pub enum Request {
         /// Go on with what happens from now on.
         follow: bool,
     },
-    /// Connect to a port that a running container publishes. After [`Reply::Done`]
-    /// the conversation is the connection: TCP's bytes, each direction of which ends
-    /// by itself, or UDP's datagrams, each after its length as two bytes, the higher
-    /// one first.
+    /// Connect to a port that a running container publishes. The connection's bytes follow
+    /// as [`crate::StreamId::Bulk`], the client's without waiting for an answer, the
+    /// container's after [`Reply::Done`], which may come as late as the first of them. Of
+    /// TCP each direction ends by itself, with an empty frame; once both have, the client
+    /// may ask for the next connection. Of UDP each frame is a datagram, and the
+    /// conversation ends with the client. It also ends after an error.
     Dial {
         /// Id, id prefix or name.
         container: String,
@@ -372,7 +374,7 @@ pub enum ClientControl {
 pub enum ServerMessage {
     /// The request goes on.
     Event(Event),
-    /// The request is done; nothing follows.
+    /// The request is done. Nothing follows, but to [`Request::Dial`].
     Reply(Result<Reply, WireError>),
 }
 

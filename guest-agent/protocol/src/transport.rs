@@ -28,8 +28,8 @@ pub enum TransportError {
 /// [`Transport::split`], at once.
 #[derive(Debug)]
 pub struct Transport<S> {
-    stream: S,
-    received: BytesMut,
+    pub(crate) stream: S,
+    pub(crate) received: BytesMut,
 }
 
 impl<S: AsyncRead + Unpin> Transport<S> {

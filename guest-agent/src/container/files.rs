@@ -2,8 +2,9 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -165,6 +166,13 @@ impl ContainerDir {
     /// What its network was when it last ran, if it ever did.
     pub(crate) fn last_network(&self) -> Option<NetworkState> {
         self.read("network.json").ok()
+    }
+
+    /// Tells what [`ContainerDir::last_network`] returns from what it returned before,
+    /// without reading it: each has a file of its own.
+    pub(crate) fn network_version(&self) -> Option<(u64, SystemTime)> {
+        let metadata = fs::metadata(self.path.join("network.json")).ok()?;
+        Some((metadata.ino(), metadata.modified().ok()?))
     }
 
     /// Keeps what its network is.

@@ -45,6 +45,7 @@ use crate::refusal::{Refusal, excerpt};
 use crate::rootfs::layers::LayerStore;
 use crate::visit::processes;
 use crate::volume::VolumeStore;
+use dial::Connection;
 use sessions::Begun;
 
 /// A client that has connected must say what it wants within this time.
@@ -292,10 +293,10 @@ async fn converse(stream: AnyStream, engine: Arc<Engine>) -> Result<(), Transpor
             }
             Err(error) => Err(error),
         },
-        Request::Dial { container, target } => match engine.dial(&container, target).await {
-            Ok(dialed) => return dial::relay(client, greeting, dialed).await,
-            Err(error) => Err(error),
-        },
+        Request::Dial { container, target } => {
+            let first = Connection { container, target };
+            return dial::serve(client, greeting, first, &engine).await;
+        }
         Request::List { all, size } => engine.list(all, size).await,
         Request::Inspect { container } => engine.inspect(&container),
         Request::Logs {

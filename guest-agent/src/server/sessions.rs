@@ -56,7 +56,7 @@ where
     tokio::join!(towards_shim, towards_client);
 }
 
-pub(super) async fn copy<R, W>(from: &mut R, to: &mut W) -> io::Result<u64>
+async fn copy<R, W>(from: &mut R, to: &mut W) -> io::Result<u64>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,

@@ -1,7 +1,6 @@
 //! Passing connections and datagrams on, until the ports are given up.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,18 +9,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use isolazi_protocol::{ExposedPort, MAX_DATAGRAM, PortProtocol};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, copy_buf};
+use isolazi_protocol::{ExposedPort, Frame, MAX_DATAGRAM, PortProtocol, StreamId};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet, spawn_local};
 use tokio::time::sleep;
 
-use super::Held;
-use crate::connection::Raw;
+use super::{Held, Line};
+use crate::connection::ConversationError;
+use crate::engine::EngineError;
 
-/// Copied at once.
-const PIECE: usize = 128 << 10;
 /// After a connection could not be taken, for want of descriptors as a rule.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A peer that sends no datagram for so long is forgotten.
@@ -31,8 +28,14 @@ const PEERS: usize = 1024;
 /// So many datagrams of a peer wait while its conversation begins, or is slow.
 const WAITING: usize = 64;
 
-/// Connects to a port of the container.
-pub type Dial = Rc<dyn Fn(ExposedPort) -> LocalBoxFuture<'static, io::Result<Raw>>>;
+/// Leads to a container.
+pub trait Way {
+    /// Asks for a connection to one of its ports.
+    fn dial(&self, target: ExposedPort) -> LocalBoxFuture<'_, Result<Line, EngineError>>;
+
+    /// Takes a line that is free again.
+    fn keep(&self, line: Line);
+}
 
 /// For as many connections and peers as may be relayed at once.
 pub type Room = Arc<Semaphore>;
@@ -44,14 +47,14 @@ pub struct Relays(Vec<JoinHandle<()>>);
 impl Relays {
     /// Relays all that comes to `held`, as far as there is room. To be called within a
     /// `LocalSet`.
-    pub fn start(held: Vec<Held>, dial: &Dial, room: &Room) -> Self {
+    pub fn start(held: Vec<Held>, way: &Rc<dyn Way>, room: &Room) -> Self {
         let relay = |held: Held| {
-            let (dial, room) = (Rc::clone(dial), Arc::clone(room));
+            let (way, room) = (Rc::clone(way), Arc::clone(room));
             spawn_local(async move {
                 let target = held.target;
                 let ended = match target.protocol {
-                    PortProtocol::Tcp => connections(held, dial, room).await,
-                    PortProtocol::Udp => datagrams(held, dial, room).await,
+                    PortProtocol::Tcp => connections(held, way, room).await,
+                    PortProtocol::Udp => datagrams(held, way, room).await,
                 };
                 if let Err(error) = ended {
                     crate::output::failure(&format!("cannot relay port {target}: {error}"));
@@ -69,7 +72,7 @@ impl Drop for Relays {
 }
 
 /// Further connections wait with the kernel while there is no room.
-async fn connections(held: Held, dial: Dial, room: Room) -> io::Result<()> {
+async fn connections(held: Held, way: Rc<dyn Way>, room: Room) -> io::Result<()> {
     let listener = TcpListener::from_std(held.socket.into())?;
     let mut going = JoinSet::new();
     loop {
@@ -77,9 +80,9 @@ async fn connections(held: Held, dial: Dial, room: Room) -> io::Result<()> {
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
                     let place = Arc::clone(&room).acquire_owned().await;
-                    let dialed = dial(held.target);
+                    let way = Rc::clone(&way);
                     going.spawn_local(async move {
-                        connection(client, dialed).await;
+                        connection(client, held.target, &*way).await;
                         drop(place);
                     });
                 }
@@ -90,33 +93,14 @@ async fn connections(held: Held, dial: Dial, room: Room) -> io::Result<()> {
     }
 }
 
-/// A container that cannot be reached hangs up. Each direction ends by itself; one
-/// that fails takes the other along.
-async fn connection(client: TcpStream, dialed: impl Future<Output = io::Result<Raw>>) {
-    let Ok(Raw {
-        received,
-        reader,
-        mut writer,
-    }) = dialed.await
-    else {
+/// A container that cannot be reached hangs up.
+async fn connection(mut client: TcpStream, target: ExposedPort, way: &dyn Way) {
+    let Ok(mut line) = way.dial(target).await else {
         return;
     };
-    let _ = client.set_nodelay(true);
-    let (from_client, mut to_client) = client.into_split();
-    let inwards = async {
-        copy_buf(
-            &mut BufReader::with_capacity(PIECE, from_client),
-            &mut writer,
-        )
-        .await?;
-        writer.shutdown().await
-    };
-    let outwards = async {
-        to_client.write_all(&received).await?;
-        copy_buf(&mut BufReader::with_capacity(PIECE, reader), &mut to_client).await?;
-        to_client.shutdown().await
-    };
-    let _ = tokio::try_join!(inwards, outwards);
+    if line.connect(&mut client).await.is_ok() {
+        way.keep(line);
+    }
 }
 
 /// A peer of a UDP port: what it sends goes to the task that is its conversation.
@@ -133,7 +117,7 @@ impl Drop for Peer {
     }
 }
 
-async fn datagrams(held: Held, dial: Dial, room: Room) -> io::Result<()> {
+async fn datagrams(held: Held, way: Rc<dyn Way>, room: Room) -> io::Result<()> {
     let socket = Rc::new(UdpSocket::from_std(held.socket.into())?);
     let mut peers: HashMap<SocketAddr, Peer> = HashMap::new();
     let mut buffer = vec![0; MAX_DATAGRAM];
@@ -156,9 +140,11 @@ async fn datagrams(held: Held, dial: Dial, room: Room) -> io::Result<()> {
                 continue;
             };
             let (datagrams, queue) = mpsc::channel(WAITING);
-            let talking = peer(queue, Rc::clone(&socket), from, dial(held.target));
+            let (socket, way) = (Rc::clone(&socket), Rc::clone(&way));
             let task = spawn_local(async move {
-                let _ = talking.await;
+                if let Ok(line) = way.dial(held.target).await {
+                    let _ = peer(queue, &socket, from, line).await;
+                }
                 drop(place);
             });
             let heard = Instant::now();
@@ -182,31 +168,25 @@ async fn datagrams(held: Held, dial: Dial, room: Room) -> io::Result<()> {
 /// Talks for a peer until both sides have long been silent.
 async fn peer(
     mut queue: mpsc::Receiver<Bytes>,
-    socket: Rc<UdpSocket>,
+    socket: &UdpSocket,
     peer: SocketAddr,
-    dialed: impl Future<Output = io::Result<Raw>>,
-) -> io::Result<()> {
-    let Raw {
-        received,
-        reader,
-        mut writer,
-    } = dialed.await?;
-    let mut reader = io::Cursor::new(received).chain(BufReader::with_capacity(PIECE, reader));
+    line: Line,
+) -> Result<(), ConversationError> {
+    let (mut listener, mut speaker) = line.split();
     let (spoke, mut heard) = tokio::sync::watch::channel(());
     let outwards = async {
-        let mut buffer = vec![0; MAX_DATAGRAM];
+        listener.connected().await?;
         loop {
-            let length = usize::from(reader.read_u16().await?);
-            reader.read_exact(&mut buffer[..length]).await?;
+            let datagram = listener.datagram().await?;
             spoke.send_replace(());
-            let _ = socket.send_to(&buffer[..length], peer).await;
+            let _ = socket.send_to(&datagram, peer).await;
         }
     };
     let inwards = async {
         loop {
             tokio::select! {
                 datagram = queue.recv() => match datagram {
-                    Some(datagram) => send(&mut writer, &datagram).await?,
+                    Some(datagram) => speaker.send(&Frame::Data(StreamId::Bulk, datagram)).await?,
                     None => return Ok(()),
                 },
                 _ = heard.changed() => {}
@@ -218,12 +198,4 @@ async fn peer(
         ended = outwards => ended,
         ended = inwards => ended,
     }
-}
-
-async fn send<W: AsyncWrite + Unpin>(writer: &mut W, datagram: &[u8]) -> io::Result<()> {
-    let mut whole = Vec::with_capacity(2 + datagram.len());
-    whole.extend((datagram.len() as u16).to_be_bytes());
-    whole.extend(datagram);
-    writer.write_all(&whole).await?;
-    writer.flush().await
 }

@@ -22,6 +22,7 @@ mod folders;
 mod hypervisor;
 mod initrd;
 mod layout;
+mod lines;
 mod process;
 mod publisher;
 mod record;

@@ -13,23 +13,22 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use futures_util::FutureExt;
 use isolazi_protocol::{ContainerId, Event, Happening, ObjectKind, PortRequest, Reply, Request};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 
 use super::consent::Consent;
+use super::lines::Lines;
 use super::wire::Ready;
 use super::{ask_agent, dial_guest};
 use crate::connection::{Conversation, ConversationError, Incoming};
 use crate::engine::EngineError;
-use crate::ports::{Dial, Held, PortError, Relays, Room, hold};
+use crate::ports::{Held, PortError, Relays, Room, Way, hold};
 
 /// Clocks of host and guest are not further apart.
 const A_LITTLE: Duration = Duration::from_secs(5);
@@ -91,7 +90,8 @@ impl Publisher {
 
     /// Relays the ports to their container.
     pub(super) fn assign(&self, container: ContainerId, held: Vec<Held>) {
-        let relays = Relays::start(held, &self.dial(&container), &self.room);
+        let lines: Rc<dyn Way> = Rc::new(Lines::new(self.ready.clone(), &container));
+        let relays = Relays::start(held, &lines, &self.room);
         // Its ports of an earlier life are given up by this.
         self.published.borrow_mut().insert(container, relays);
     }
@@ -203,20 +203,5 @@ impl Publisher {
             Err(error) => return Err(error.into()),
         }
         Ok(())
-    }
-
-    fn dial(&self, container: &ContainerId) -> Dial {
-        let (ready, container) = (self.ready.clone(), container.to_string());
-        Rc::new(move |target| {
-            let (ready, container) = (ready.clone(), container.clone());
-            let dialed = async move {
-                let request = Request::Dial { container, target };
-                let dialed = dial_guest(&ready).await.map_err(io::Error::other)?;
-                let conversation = Conversation::open(dialed, &request).await;
-                let raw = conversation.map_err(io::Error::other)?.into_raw().await;
-                raw.map_err(io::Error::other)
-            };
-            dialed.boxed_local()
-        })
     }
 }
