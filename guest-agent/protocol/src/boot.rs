@@ -20,6 +20,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// What a guest is called, unless it is told otherwise.
+pub const GUEST_HOSTNAME: &str = "isolazi";
+
 /// The file's name at the initramfs' root.
 pub const BOOT_FILE: &str = "isolazi-boot";
 
@@ -117,7 +120,7 @@ impl FromStr for BootConfig {
     type Err = BootConfigError;
 
     fn from_str(text: &str) -> Result<Self, BootConfigError> {
-        let (mut token, mut hostname) = (None, "isolazi".to_owned());
+        let (mut token, mut hostname) = (None, GUEST_HOSTNAME.to_owned());
         let (mut network, mut rosetta) = (GuestNetwork::default(), None);
         for (name, value) in text.lines().filter_map(|line| line.split_once(' ')) {
             match name {
@@ -170,7 +173,7 @@ mod tests {
         let text = format!("later 1\ntoken {}\n\nword\n", "0a".repeat(32));
         let config: BootConfig = text.parse().unwrap();
         assert_eq!(config.token, Token([10; 32]));
-        assert_eq!(config.hostname, "isolazi");
+        assert_eq!(config.hostname, GUEST_HOSTNAME);
     }
 
     #[test]

@@ -34,6 +34,12 @@ pub enum ErrorCode {
     Internal,
 }
 
+/// An error and its causes, as one line for a person.
+pub fn one_line(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}
+
 /// A failed request. `message` is one line: what failed, which thing, what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]

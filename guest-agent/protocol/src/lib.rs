@@ -52,7 +52,7 @@ mod usage;
 mod userns;
 pub mod wsl;
 
-pub use boot::{BOOT_FILE, BootConfig, BootConfigError, GuestNetwork, Token};
+pub use boot::{BOOT_FILE, BootConfig, BootConfigError, GUEST_HOSTNAME, GuestNetwork, Token};
 pub use codec::{
     CodecError, Frame, HEADER_BYTES, MAX_CONTROL_BYTES, MAX_DATA_BYTES, StreamId, decode,
     decode_header, encode,
@@ -63,7 +63,7 @@ pub use container::{
     RestartPolicy, SeccompProfile, SummaryMount, WindowSize,
 };
 pub use diagnosis::{Finding, Grade};
-pub use error::{ErrorCode, WireError};
+pub use error::{ErrorCode, WireError, one_line};
 pub use health::{Health, HealthCheck, HealthStatus, HealthTest, ProbeResult};
 pub use id::{ContainerId, Digest, IdError};
 pub use inside::{ContainerUsage, Content, PathInfo, PathKind, ProcessInfo};

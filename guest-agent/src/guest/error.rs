@@ -52,15 +52,3 @@ impl GuestError {
         }
     }
 }
-
-/// The error and its causes on one line, as the console shows it.
-pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        line.push_str(": ");
-        line.push_str(&source.to_string());
-        cause = source.source();
-    }
-    line
-}

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use isolazi_protocol::BootConfig;
+use isolazi_protocol::{BootConfig, one_line};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -13,7 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::error::{GuestError, one_line};
+use super::error::GuestError;
 use super::{EXECUTABLE, SERVER_ROLE, boot, config, disk, shutdown};
 
 /// Runs the guest until it is shut down; never returns to the kernel, which

@@ -92,6 +92,6 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     fn a_processor_does_not_interpret_its_own_programs() {
         let error = register("rosetta").unwrap_err();
-        assert!(super::super::error::one_line(&error).contains("Apple silicon"));
+        assert!(isolazi_protocol::one_line(&error).contains("Apple silicon"));
     }
 }

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use isolazi_protocol::{AGENT_VSOCK_PORT, BootConfig, Token};
+use isolazi_protocol::{AGENT_VSOCK_PORT, BootConfig, Token, one_line};
 use nix::sys::signal::SigSet;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::error::{GuestError, one_line};
+use super::error::GuestError;
 use super::listener::Listener;
 use super::{DATA_ROOT, clock, config, network, rosetta, shutdown};
 use crate::launch::raise_descriptors;

@@ -11,11 +11,11 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::ExitCode;
 
-use isolazi_protocol::Token;
+use isolazi_protocol::{Token, one_line};
 use tokio::net::UnixListener;
 
 use super::DATA_ROOT;
-use super::error::{GuestError, one_line};
+use super::error::GuestError;
 use super::server::{engine, serve_all};
 
 /// The argument that makes the executable a service.

@@ -22,9 +22,10 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use isolazi_protocol::one_line;
 use isolazi_protocol::wsl::{HOLD_ROLE, INSTALL_ROLE, SERVE_ROLE};
 
-use crate::guest::error::{GuestError, one_line};
+use crate::guest::error::GuestError;
 use crate::guest::{DATA_ROOT, DESCRIPTORS};
 use crate::launch::raise_descriptors;
 use crate::server::{self, Engine, EngineConfig};

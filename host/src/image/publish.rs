@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use isolazi_protocol::Digest;
+use isolazi_protocol::{Digest, one_line};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -14,7 +14,7 @@ use super::pull::first_failure;
 use super::reference::Reference;
 use super::registry::{Access, NetworkOptions, Registry};
 use super::store::{Image, ImageStore, read_ahead};
-use super::text::{one_line, short};
+use super::text::short;
 
 /// Blobs under way at once.
 const PARALLEL_BLOBS: usize = 4;

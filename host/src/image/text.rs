@@ -21,18 +21,6 @@ fn shown(character: char) -> Vec<char> {
     }
 }
 
-/// An error and its causes, as one line.
-pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        line.push_str(": ");
-        line.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    line
-}
-
 /// The twelve digits by which people know a blob.
 pub fn short(digest: &Digest) -> &str {
     &digest.hex()[..12]

@@ -1,9 +1,11 @@
 //! One blob, from the registry or the store.
 
+use isolazi_protocol::one_line;
+
 use super::super::error::ImageError;
 use super::super::progress::ProgressEvent;
 use super::super::store::Begin;
-use super::super::text::{one_line, short};
+use super::super::text::short;
 use super::flow::Flow;
 use super::{Job, Pull, push};
 

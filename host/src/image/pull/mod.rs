@@ -20,7 +20,7 @@ mod push;
 
 use std::sync::Arc;
 
-use isolazi_protocol::{Compression, Digest};
+use isolazi_protocol::{Compression, Digest, one_line};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -33,7 +33,7 @@ use super::reference::Reference;
 use super::registry::{Access, NetworkOptions, Registry};
 use super::sink::LayerSink;
 use super::store::{Image, ImageStore, Layer, Leftover, digest_of, layers, parse_config};
-use super::text::{one_line, short};
+use super::text::short;
 
 pub use push::push_layers;
 

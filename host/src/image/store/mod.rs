@@ -26,7 +26,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use isolazi_protocol::{Compression, Digest};
+use isolazi_protocol::{Compression, Digest, one_line};
 use serde::{Deserialize, Serialize};
 
 use super::config::{ConfigFile, ImageConfig, MAX_CONFIG_BYTES};
@@ -34,7 +34,7 @@ use super::error::ImageError;
 use super::manifest::{Descriptor, Document, MAX_MANIFEST_BYTES, Manifest};
 use super::platform::Platform;
 use super::reference::Reference;
-use super::text::{escape, one_line, short};
+use super::text::{escape, short};
 
 pub use fresh::FreshBlob;
 

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use isolazi_protocol::PortRequest;
+use isolazi_protocol::{PortRequest, one_line};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::consent::Consent;
 use super::publisher::hold_soon;
-use super::supervisor::{Phase, Supervisor, one_line};
+use super::supervisor::{Phase, Supervisor};
 use super::wire::{self, Answer, Ask, Ready};
 use crate::machine::{MachineError, MachineState, Word};
 use crate::ports::Held;
@@ -48,7 +48,7 @@ impl Supervisor {
                 Ok(_) => self
                     .share(&path, read_only, word)
                     .await
-                    .unwrap_or_else(|error| Answer::Failed(one_line(error))),
+                    .unwrap_or_else(|error| Answer::Failed(one_line(&error))),
                 Err(answer) => answer,
             },
         };

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use isolazi_protocol::appliance::{DATA_TEMPLATE, INITRAMFS};
-use isolazi_protocol::{BootConfig, GuestNetwork, Request, Token};
+use isolazi_protocol::{BootConfig, GUEST_HOSTNAME, GuestNetwork, Request, Token};
 
 use super::console::Console;
 use super::hypervisor::{Hypervisor, Shares, Started};
@@ -224,7 +224,7 @@ pub(crate) fn prepare_files(
     let token = random()?;
     let config = BootConfig {
         token: Token(token),
-        hostname: "isolazi".to_owned(),
+        hostname: GUEST_HOSTNAME.to_owned(),
         network,
         rosetta: rosetta.map(str::to_owned),
     };

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
-use isolazi_protocol::{Reply, Request};
+use isolazi_protocol::{Reply, Request, one_line};
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
@@ -217,7 +217,7 @@ async fn supervise(place: Place) -> Result<(), MachineError> {
             }
         }
         Err(error) => {
-            let reason = one_line(error);
+            let reason = one_line(&error);
             supervisor.phase.send_replace(Phase::Failed(reason));
             // Whoever started us may not have connected yet.
             let heard = supervisor.answered.notified();
@@ -256,10 +256,6 @@ async fn accept(listener: UnixListener, supervisor: Rc<Supervisor>) {
     }
     drop(listener);
     while asking.join_next().await.is_some() {}
-}
-
-pub(super) fn one_line(error: MachineError) -> String {
-    format!("{:#}", anyhow::Error::from(error))
 }
 
 /// How long a machine may be of no use; `None` for ever.
