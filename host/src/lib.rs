@@ -108,7 +108,7 @@ fn run_as_helper() -> Option<ExitCode> {
         return Some(status);
     }
     #[cfg(any(target_os = "linux", target_os = "macos"))]
-    if let Some(status) = machine::supervised::run_if_supervisor() {
+    if let Some(status) = machine::supervised::run_if_supervisor(machine::hypervisor) {
         return Some(status);
     }
     None

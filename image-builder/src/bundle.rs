@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::build::{Options, build, cache_root, default_output, workspace};
 use crate::command::Log;
-use crate::error::BuildError;
+use crate::error::{BuildError, BundleError};
 use crate::files::{self, failed};
 use crate::progress::Progress;
 use crate::tools::{self, Tool};
@@ -47,40 +47,6 @@ pub struct BundleOptions {
     pub appliance: Option<PathBuf>,
     /// The file to make.
     pub output: PathBuf,
-}
-
-/// Why there is no bundle.
-#[derive(Debug, thiserror::Error)]
-pub enum BundleError {
-    /// It is not for a system whose loaders allow for more at a program's end.
-    #[error(
-        "{0} is a macOS program, whose signature allows for nothing behind it: make a bundle \
-         with --payload-only and build isolazi with ISOLAZI_BUNDLE=<that file>"
-    )]
-    Signed(PathBuf),
-    /// Neither ELF nor PE, or for another processor than isolazi knows.
-    #[error("{0} is no program for x86_64 or aarch64")]
-    NotAProgram(PathBuf),
-    /// Program and appliance do not fit.
-    #[error(
-        "{program} is for {wanted} and the appliance in {folder} for {found}: give another --appliance"
-    )]
-    Arch {
-        /// The program.
-        program: PathBuf,
-        /// Its processor.
-        wanted: Arch,
-        /// The appliance.
-        folder: PathBuf,
-        /// Its processor.
-        found: String,
-    },
-    /// There is no usable appliance.
-    #[error("no appliance of this version in {0}: make one with `isolazi-image-builder build`")]
-    NoAppliance(PathBuf),
-    /// A file is not what the manifest says.
-    #[error("{0} has another content than its manifest says: build the appliance again")]
-    Damaged(PathBuf),
 }
 
 /// Makes one file of a program and its appliance; returns the length of the result

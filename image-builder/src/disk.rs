@@ -7,10 +7,11 @@ use std::process::Command;
 
 use isolazi_protocol::appliance::DATA_TEMPLATE;
 
-use crate::cache::{Cache, Key, Names, Piece};
+use crate::cache::{Cache, Names, Piece};
 use crate::command::{self, Log};
 use crate::error::BuildError;
 use crate::files::failed;
+use crate::key::Key;
 use crate::progress::Progress;
 use crate::tools::{self, Tool};
 

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use isolazi_protocol::appliance::VIRTIOFS_HELPER;
 
 use crate::agent::cargo;
-use crate::cache::{Cache, Key, Names, Piece};
+use crate::cache::{Cache, Names, Piece};
 use crate::command::Log;
 use crate::error::BuildError;
+use crate::key::Key;
 use crate::progress::Progress;
 use crate::tools::{self, Tool};
 

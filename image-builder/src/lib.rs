@@ -28,13 +28,14 @@ mod helpers;
 mod hypervisor;
 mod initramfs;
 mod kernel;
+mod key;
 mod output;
 mod progress;
 mod tools;
 
 pub use arch::{Arch, UnknownArch};
 pub use build::{Built, Options, build, default_output};
-pub use bundle::{BundleError, BundleOptions, Front, bundle};
-pub use error::BuildError;
+pub use bundle::{BundleOptions, Front, bundle};
+pub use error::{BuildError, BundleError};
 pub use hypervisor::ensure_hypervisor;
 pub use progress::Progress;

@@ -112,7 +112,7 @@ impl Context {
 
     /// The virtual machine. Starts nothing.
     fn virtual_machine(&self) -> Result<Arc<dyn VirtualMachine>> {
-        Ok(self.backend()?.open(&self.paths)?)
+        Ok(machine::open(self.backend()?, &self.paths)?)
     }
 
     /// Where new containers run.

@@ -3,13 +3,11 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde::Deserialize;
 
-use crate::machine::{GuestArch, MachineError, VirtualMachine};
-use crate::paths::Paths;
+use crate::machine::{GuestArch, MachineError};
 
 /// Names the backend, before the settings.
 pub const VARIABLE: &str = "ISOLAZI_BACKEND";
@@ -92,39 +90,6 @@ impl Backend {
             Self::Lima => "install it: brew install lima",
             Self::Wsl2 => "install it, as an administrator: wsl --install",
         }
-    }
-
-    /// The machine of a data root. Starts nothing.
-    pub fn open(self, paths: &Paths) -> Result<Arc<dyn VirtualMachine>, MachineError> {
-        GuestArch::check()?;
-        match self {
-            #[cfg(any(target_os = "linux", target_os = "macos"))]
-            Self::Qemu | Self::Vfkit | Self::Lima => {
-                Ok(Arc::new(super::supervised::Supervised::new(self, paths)?))
-            }
-            Self::Wsl2 => Ok(Arc::new(super::wsl2::Wsl2::new(paths))),
-            #[cfg(not(any(target_os = "linux", target_os = "macos")))]
-            _ => Err(self.unavailable()),
-        }
-    }
-
-    /// What is particular about it, where a supervisor of ours looks after its guests.
-    #[cfg(any(target_os = "linux", target_os = "macos"))]
-    pub(crate) fn hypervisor(self) -> Result<Box<dyn super::supervised::Hypervisor>, MachineError> {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::Qemu => Ok(Box::new(super::qemu::Qemu)),
-            Self::Vfkit => Ok(Box::new(super::vfkit::Vfkit)),
-            Self::Lima => Ok(Box::new(super::lima::Lima)),
-            _ => Err(self.unavailable()),
-        }
-    }
-
-    fn unavailable(self) -> MachineError {
-        MachineError::Failed(format!(
-            "the backend '{self}' is not available on {}",
-            std::env::consts::OS
-        ))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod known;
 pub mod lima;
 #[cfg(target_os = "linux")]
 pub mod native;
+mod open;
 #[cfg(target_os = "linux")]
 pub mod qemu;
 pub mod size;
@@ -31,6 +32,9 @@ use crate::connection::{ByteStream, Dialed};
 
 pub use arch::GuestArch;
 pub use backend::Backend;
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+pub(crate) use open::hypervisor;
+pub use open::open;
 pub use size::MachineSize;
 pub use virtual_machine::{MachineLog, MachineState, VirtualMachine};
 

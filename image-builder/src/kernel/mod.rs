@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Arch;
-use crate::cache::{Cache, Key, Names, Piece};
+use crate::cache::{Cache, Names, Piece};
 use crate::command::{self, Log};
 use crate::error::BuildError;
 use crate::files::failed;
+use crate::key::Key;
 use crate::progress::Progress;
 use crate::tools::{self, Tool};
 use config::{KernelConfig, Wanted};

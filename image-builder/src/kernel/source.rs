@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::cache::Key;
 use crate::files::{FileError, failed};
+use crate::key::Key;
 use crate::progress::Progress;
 use crate::tools;
 

@@ -4,7 +4,18 @@ use netlink_bindings::nftables::{MetaKeys, PayloadBase};
 
 use super::LINKS;
 use super::expression::{Expression, Register};
-use super::ruleset::{IPV6_SOURCE, OWNERS, OWNERS_BY_IPV6, SOURCE, STATIONS};
+
+/// Which link has which station.
+pub(super) const STATIONS: &str = "stations";
+/// Which link has which station with which address.
+pub(super) const OWNERS: &str = "owners";
+/// The same by IPv6.
+pub(super) const OWNERS_BY_IPV6: &str = "owners6";
+
+/// Where the source is in an IPv4 header (RFC 791).
+pub(super) const SOURCE: u32 = 12;
+/// The same in an IPv6 header (RFC 8200).
+pub(super) const IPV6_SOURCE: u32 = 8;
 
 /// EtherTypes.
 const ETHER_IPV4: u16 = 0x0800;

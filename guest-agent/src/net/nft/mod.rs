@@ -14,9 +14,8 @@ use isolazi_protocol::{Endpoint, MacAddress, PortProtocol, PublishedPort};
 pub(crate) use self::others::obstacle;
 
 use self::batch::{Batch, Member, Range, count_rules, members};
-use self::ruleset::{
-    BRIDGES, Family, INTERNAL, OWNERS, OWNERS_BY_IPV6, PORTS, PORTS_AT, SAME, STATIONS, SUBNETS,
-};
+use self::identities::{OWNERS, OWNERS_BY_IPV6, STATIONS};
+use self::ruleset::{BRIDGES, Family, INTERNAL, PORTS, PORTS_AT, SAME, SUBNETS};
 use super::naming::{LINK_PREFIX, link_local_of, link_of};
 use super::network::Network;
 

@@ -15,7 +15,7 @@
 use netlink_bindings::nftables::{CtKeys, MetaKeys, PayloadBase, SetFlags};
 
 use super::expression::{Expression, NAME_BYTES, Register};
-use super::identities;
+use super::identities::{self, IPV6_SOURCE, OWNERS, OWNERS_BY_IPV6, SOURCE, STATIONS};
 
 /// What tells this program's rules from those of another version: to be changed with
 /// the rules, so that they are laid out anew where older ones are.
@@ -80,12 +80,6 @@ pub(super) const SAME: &str = "same";
 pub(super) const INTERNAL: &str = "internal";
 /// Addresses of networks that lead outside.
 pub(super) const SUBNETS: &str = "subnets";
-/// Which link has which station.
-pub(super) const STATIONS: &str = "stations";
-/// Which link has which station with which address.
-pub(super) const OWNERS: &str = "owners";
-/// The same by IPv6.
-pub(super) const OWNERS_BY_IPV6: &str = "owners6";
 
 /// Codes of nft(8) for types of sets, six bits each in a concatenation.
 mod types {
@@ -220,11 +214,8 @@ pub(super) fn redirections() -> Chain {
 const PRE_BRIDGE: u32 = 0;
 const FILTER_BRIDGED: i32 = -200;
 
-/// Offsets in an IPv4 header (RFC 791).
-pub(super) const SOURCE: u32 = 12;
+/// Offset in an IPv4 header (RFC 791).
 const DESTINATION: u32 = 16;
-/// The same in an IPv6 header (RFC 8200).
-pub(super) const IPV6_SOURCE: u32 = 8;
 /// Offset of the destination port, in TCP as in UDP.
 const TO_PORT: u32 = 2;
 /// `RTN_LOCAL`: one of the machine's own addresses.

@@ -8,19 +8,14 @@
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::hypervisor::Hypervisor;
-use super::{command, helper};
+use crate::machine::GuestArch;
 use crate::machine::supervised::host_boot;
-use crate::machine::{GuestArch, MachineError};
 
 /// How Linux offers the processor's virtualization.
 pub(super) const KVM: &str = "/dev/kvm";
-/// With working virtualization a kernel panics well within this.
-const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How the guest's instructions are executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,17 +52,22 @@ impl Accelerator {
     }
 }
 
-/// The best accelerator that works for this hypervisor. `memory` keeps the answer.
-pub(super) async fn choose(hypervisor: &Hypervisor, memory: &Path) -> Accelerator {
+/// The best accelerator that works for guests of `arch`. `runs_a_kernel` tries whether
+/// KVM does; `memory` keeps the answer.
+pub(super) async fn choose(
+    arch: GuestArch,
+    memory: &Path,
+    runs_a_kernel: impl Future<Output = bool>,
+) -> Accelerator {
     let device = OpenOptions::new().read(true).write(true).open(KVM);
-    if device.is_err() || hypervisor.arch.is_foreign() {
+    if device.is_err() || arch.is_foreign() {
         return Accelerator::Tcg;
     }
     let boot = host_boot();
     if let Some(known) = remembered(memory, &boot) {
         return known;
     }
-    let chosen = match runs_a_kernel(hypervisor).await.unwrap_or(false) {
+    let chosen = match runs_a_kernel.await {
         true => Accelerator::Kvm,
         false => Accelerator::Tcg,
     };
@@ -132,37 +132,6 @@ fn recall(note: &str, boot: &str) -> Option<Accelerator> {
         "tcg" => Some(Accelerator::Tcg),
         _ => None,
     }
-}
-
-/// Whether the kernel gets to its panic, upon which it resets the machine and
-/// `-no-reboot` ends QEMU.
-async fn runs_a_kernel(hypervisor: &Hypervisor) -> Result<bool, MachineError> {
-    let kernel = hypervisor.kernel()?;
-    let mut command = hypervisor.command(&[])?;
-    command
-        .args("-nodefaults -no-user-config -no-reboot -display none".split(' '))
-        .args(command::model(hypervisor.arch))
-        .args("-accel kvm -cpu host -m 256M".split(' '))
-        .arg("-kernel")
-        .arg(kernel.path())
-        .args(["-append", command::kernel_parameters(hypervisor.arch)])
-        .args("-chardev stdio,id=console -device virtio-serial-pci".split(' '))
-        .args(["-device", "virtconsole,chardev=console"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    helper::die_with_us(&mut command);
-    crate::sys::hand_down(&mut command, vec![kernel.into()]);
-    let spawned = command.spawn();
-    let child = spawned.map_err(MachineError::io("start", Path::new("QEMU")))?;
-    Ok(
-        match tokio::time::timeout(PROBE_PATIENCE, child.wait_with_output()).await {
-            Ok(Ok(output)) => {
-                let console = String::from_utf8_lossy(&output.stdout);
-                output.status.success() && console.contains("Kernel panic")
-            }
-            _ => false,
-        },
-    )
 }
 
 #[cfg(test)]

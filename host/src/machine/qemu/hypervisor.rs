@@ -2,15 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
 use super::accel::{self, Accelerator};
-use super::command::{QemuConfig, arguments};
+use super::command::{QemuConfig, arguments, kernel_parameters, model};
 use super::confine::Confinement;
 use super::handed::Handed;
+use super::helper;
 use super::user::User;
 use crate::machine::{GuestArch, MachineError};
+
+/// With working virtualization a kernel panics well within this.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The program, and what it boots.
 #[derive(Debug)]
@@ -45,7 +50,8 @@ impl Hypervisor {
             cpus: 1,
             user: user.and_then(|user| user.using(Path::new(accel::KVM))),
         };
-        chosen.accelerator = accel::choose(&chosen, memory).await;
+        let tried = async { chosen.runs_a_kernel().await.unwrap_or(false) };
+        chosen.accelerator = accel::choose(chosen.arch, memory, tried).await;
         match chosen.accelerator {
             Accelerator::Tcg => chosen.user = user.cloned(),
             Accelerator::Kvm if user.is_some() && chosen.user.is_none() => crate::output::warning(
@@ -92,6 +98,37 @@ impl Hypervisor {
         let mut command = confinement.command(&self.program)?;
         command.stdin(Stdio::null()).kill_on_drop(true);
         Ok(command)
+    }
+
+    /// Whether the kernel gets to its panic by KVM, upon which it resets the machine and
+    /// `-no-reboot` ends QEMU.
+    async fn runs_a_kernel(&self) -> Result<bool, MachineError> {
+        let kernel = self.kernel()?;
+        let mut command = self.command(&[])?;
+        command
+            .args("-nodefaults -no-user-config -no-reboot -display none".split(' '))
+            .args(model(self.arch))
+            .args("-accel kvm -cpu host -m 256M".split(' '))
+            .arg("-kernel")
+            .arg(kernel.path())
+            .args(["-append", kernel_parameters(self.arch)])
+            .args("-chardev stdio,id=console -device virtio-serial-pci".split(' '))
+            .args(["-device", "virtconsole,chardev=console"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        helper::die_with_us(&mut command);
+        crate::sys::hand_down(&mut command, vec![kernel.into()]);
+        let spawned = command.spawn();
+        let child = spawned.map_err(MachineError::io("start", &self.program))?;
+        Ok(
+            match tokio::time::timeout(PROBE_PATIENCE, child.wait_with_output()).await {
+                Ok(Ok(output)) => {
+                    let console = String::from_utf8_lossy(&output.stdout);
+                    output.status.success() && console.contains("Kernel panic")
+                }
+                _ => false,
+            },
+        )
     }
 
     /// Boots the machine. `initrd` is where its initramfs lies.

@@ -31,6 +31,7 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -59,7 +60,7 @@ pub(crate) use layout::keep_private;
 pub(crate) use process::host_boot;
 pub(crate) use process::{Identity, Process};
 pub(crate) use record::{Record, ShareRecord};
-pub use supervisor::run_if_supervisor;
+pub(crate) use supervisor::run_if_supervisor;
 pub use wire::Ready;
 
 use wire::{Answer, Ask};
@@ -73,7 +74,7 @@ const DEATH_NOTICE: Duration = Duration::from_millis(100);
 /// The machine of a data root.
 pub struct Supervised {
     backend: Backend,
-    hypervisor: Box<dyn Hypervisor>,
+    hypervisor: Arc<dyn Hypervisor>,
     layout: Layout,
     paths: Paths,
 }
@@ -86,10 +87,14 @@ impl std::fmt::Debug for Supervised {
 
 impl Supervised {
     /// The machine whose state is below `paths`. Starts nothing.
-    pub fn new(backend: Backend, paths: &Paths) -> Result<Self, MachineError> {
+    pub(crate) fn new(
+        backend: Backend,
+        hypervisor: Arc<dyn Hypervisor>,
+        paths: &Paths,
+    ) -> Result<Self, MachineError> {
         Ok(Self {
             backend,
-            hypervisor: backend.hypervisor()?,
+            hypervisor,
             layout: Layout::new(&paths.machine())?,
             paths: paths.clone(),
         })

@@ -48,7 +48,10 @@ const AGENT_PATIENCE: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Runs the supervisor if that is what this process was started as.
-pub fn run_if_supervisor() -> Option<ExitCode> {
+/// `hypervisor` knows those that there are.
+pub(crate) fn run_if_supervisor(
+    hypervisor: fn(Backend) -> Result<Arc<dyn Hypervisor>, MachineError>,
+) -> Option<ExitCode> {
     let mut arguments = std::env::args_os();
     if arguments.next()? != ARGV0 {
         return None;
@@ -56,20 +59,21 @@ pub fn run_if_supervisor() -> Option<ExitCode> {
     let root = PathBuf::from(arguments.next()?);
     let backend = arguments.next()?;
     let backend = Backend::from_str(backend.to_str()?, true).ok()?;
-    Some(match run(&root, backend) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            crate::output::error(error);
-            ExitCode::FAILURE
-        }
-    })
+    Some(
+        match hypervisor(backend).and_then(|it| run(&root, backend, it)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                crate::output::error(error);
+                ExitCode::FAILURE
+            }
+        },
+    )
 }
 
-fn run(root: &Path, backend: Backend) -> Result<(), MachineError> {
+fn run(root: &Path, backend: Backend, hypervisor: Arc<dyn Hypervisor>) -> Result<(), MachineError> {
     // Fails only for a process group leader, which a spawned child is not.
     let _ = nix::unistd::setsid();
     let paths = Paths::new(root.to_owned());
-    let hypervisor = backend.hypervisor()?;
     let layout = Layout::new(&paths.machine())?;
     let Some(_lock) = layout.lock()? else {
         return Ok(());
@@ -90,9 +94,16 @@ fn run(root: &Path, backend: Backend) -> Result<(), MachineError> {
 /// What is supervised, and where.
 pub(super) struct Place {
     backend: Backend,
-    hypervisor: Box<dyn Hypervisor>,
+    hypervisor: Arc<dyn Hypervisor>,
     paths: Paths,
     pub(super) layout: Layout,
+}
+
+impl Place {
+    /// The machine as commands have it.
+    fn machine(&self) -> Result<Supervised, MachineError> {
+        Supervised::new(self.backend, Arc::clone(&self.hypervisor), &self.paths)
+    }
 }
 
 pub(super) enum Phase {
@@ -116,8 +127,13 @@ pub(super) struct Supervisor {
 }
 
 /// What cannot be started again is told in the log.
-async fn revive_containers(backend: Backend, paths: Paths, ready: Ready, boot: SystemTime) {
-    let revived = match Supervised::new(backend, &paths) {
+async fn revive_containers(
+    machine: Result<Supervised, MachineError>,
+    folder: PathBuf,
+    ready: Ready,
+    boot: SystemTime,
+) {
+    let revived = match machine {
         Ok(machine) => revive(&Engine::new(Arc::new(machine)), boot).await,
         Err(error) => Err(error.into()),
     };
@@ -127,7 +143,7 @@ async fn revive_containers(backend: Backend, paths: Paths, ready: Ready, boot: S
             .for_each(|line| crate::output::failure(line)),
         Err(error) => crate::output::error(error),
     }
-    note_containers(&paths.machine(), &ready).await;
+    note_containers(&folder, &ready).await;
 }
 
 /// Leaves a list of the machine's containers for those who do not ask it.
@@ -168,7 +184,7 @@ async fn bring_up(place: &Place) -> Result<Up, MachineError> {
 }
 
 async fn supervise(place: Place) -> Result<(), MachineError> {
-    let (backend, paths) = (place.backend, place.paths.clone());
+    let paths = place.paths.clone();
     let socket = place.layout.socket();
     let _ = std::fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket).map_err(MachineError::io("listen on", &socket))?;
@@ -205,8 +221,10 @@ async fn supervise(place: Place) -> Result<(), MachineError> {
             let publisher = Publisher::new(ready.clone(), supervisor.place.layout.consent());
             supervisor.publisher.replace(Some(Rc::clone(&publisher)));
             let publishing = spawn_local(publisher.follow());
-            let reviving = boot
-                .map(|boot| spawn_local(revive_containers(backend, paths, ready.clone(), boot)));
+            let reviving = boot.map(|boot| {
+                let (machine, folder) = (supervisor.place.machine(), paths.machine());
+                spawn_local(revive_containers(machine, folder, ready.clone(), boot))
+            });
             supervisor.keep_running(&ready, idle_stop).await;
             // From here on whoever wants the machine waits for the next one.
             supervisor.phase.send_replace(Phase::Stopping);
