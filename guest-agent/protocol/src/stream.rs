@@ -85,48 +85,69 @@ impl<S: AsyncWrite + Unpin> Transport<S> {
             let header = buffer.len();
             buffer.resize(header + HEADER_BYTES, 0);
             buffer.reserve(PIECE);
-            let is_end = read_all_there_is(from, (&mut *buffer).limit(PIECE)).await?;
+            let ended = read_all_there_is(from, (&mut *buffer).limit(PIECE)).await?;
             let start = header + HEADER_BYTES;
             let length = buffer.len() - start;
             buffer[header..start].copy_from_slice(&stream.header(length)?);
-            if is_end && length > 0 {
+            if length > 0 && matches!(ended, Some(Ok(()))) {
                 Frame::end(stream).put(buffer)?;
             }
             self.send_raw(buffer).await?;
             buffer.clear();
-            if is_end {
-                return Ok(());
+            if let Some(ended) = ended {
+                return Ok(ended?);
             }
         }
     }
 }
 
-/// Waits for bytes, and takes those that have come by then; whether they were the last.
-async fn read_all_there_is<R, B>(from: &mut R, mut buffer: B) -> io::Result<bool>
+/// Waits for bytes, and takes those that have come by then; how they ended, if they have.
+/// What comes before a failure is not lost.
+async fn read_all_there_is<R, B>(from: &mut R, mut buffer: B) -> io::Result<Option<io::Result<()>>>
 where
     R: AsyncRead + Unpin,
     B: BufMut,
 {
-    let mut count = from.read_buf(&mut buffer).await?;
-    while count > 0 && buffer.has_remaining_mut() {
+    if from.read_buf(&mut buffer).await? == 0 {
+        return Ok(Some(Ok(())));
+    }
+    while buffer.has_remaining_mut() {
         let mut more = pin!(from.read_buf(&mut buffer));
         match poll_fn(|context| Poll::Ready(more.as_mut().poll(context))).await {
-            Poll::Ready(read) => count = read?,
+            Poll::Ready(Ok(0)) => return Ok(Some(Ok(()))),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => return Ok(Some(Err(error))),
             Poll::Pending => break,
         }
     }
-    Ok(count == 0)
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::Context;
+
     use proptest::prelude::*;
-    use tokio::io::duplex;
+    use tokio::io::{ReadBuf, duplex};
 
     use super::*;
     use crate::{Reply, ServerMessage};
 
     const STREAM: StreamId = StreamId::Bulk;
+
+    /// A connection that has been reset.
+    struct Broken;
+
+    impl AsyncRead for Broken {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+    }
 
     fn run<T>(what: impl Future<Output = T>) -> T {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -193,6 +214,22 @@ mod tests {
             let mut bytes = Vec::new();
             receiver.receive_stream(STREAM, &mut bytes).await.unwrap();
             assert_eq!(bytes, b"hello");
+        });
+    }
+
+    #[test]
+    fn what_comes_before_a_failure_is_sent_and_no_end() {
+        run(async {
+            let (near, mut far) = duplex(1 << 10);
+            let mut from = AsyncReadExt::chain(&b"hello"[..], Broken);
+            let mut sender = Transport::new(near);
+            let mut buffer = BytesMut::new();
+            let sent = sender.send_stream(STREAM, &mut buffer, &mut from);
+            assert!(matches!(sent.await, Err(TransportError::Io(_))));
+            drop(sender);
+            let mut wire = Vec::new();
+            far.read_to_end(&mut wire).await.unwrap();
+            assert_eq!(wire, b"\x05\0\0\0\x04hello");
         });
     }
 

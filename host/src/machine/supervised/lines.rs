@@ -13,7 +13,7 @@ use crate::engine::EngineError;
 use crate::ports::{Line, Way};
 
 /// So many lines that nobody needs are kept for whoever comes next.
-const KEPT: usize = 8;
+const KEPT: usize = 4;
 
 /// See the module's description.
 pub(super) struct Lines {
