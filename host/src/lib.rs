@@ -17,6 +17,7 @@ pub mod copy;
 pub mod detach;
 pub mod engine;
 mod files;
+pub mod go_duration;
 pub mod image;
 pub mod inspect;
 pub mod machine;

@@ -32,6 +32,23 @@ pub struct ImageHealth {
 }
 
 impl ImageHealth {
+    /// As Docker writes it: what is not said is not there.
+    pub(super) fn described(&self) -> Value {
+        let mut described = Map::from_iter([("Test".to_owned(), json!(self.test))]);
+        for (key, value) in [
+            ("Interval", self.interval),
+            ("Timeout", self.timeout),
+            ("StartPeriod", self.start_period),
+            ("StartInterval", self.start_interval),
+            ("Retries", self.retries),
+        ] {
+            if value != 0 {
+                described.insert(key.to_owned(), value.into());
+            }
+        }
+        described.into()
+    }
+
     /// The check; `None` where there is none, or none that anybody knows.
     pub fn check(&self, shell: &[String]) -> Option<HealthCheck> {
         let test = match self.test.split_first()? {
@@ -71,31 +88,26 @@ pub fn shell_test(line: &str, shell: &[String]) -> HealthTest {
     }
 }
 
-/// The check as Docker writes it: what is not said is not there.
+/// The check as an image would have it, in Docker's words.
 pub fn described(check: &HealthCheck) -> Value {
-    let test = match &check.test {
-        HealthTest::Disabled => json!(["NONE"]),
-        HealthTest::Command(command) => {
-            let words = ["CMD"]
-                .into_iter()
-                .chain(command.iter().map(String::as_str));
-            words.collect::<Vec<_>>().into()
-        }
-        HealthTest::Shell { line, .. } => json!(["CMD-SHELL", line]),
+    let words = |kind: &str, rest: &[String]| {
+        let kind = [kind.to_owned()];
+        kind.into_iter().chain(rest.iter().cloned()).collect()
     };
-    let mut described = Map::from_iter([("Test".to_owned(), test)]);
-    for (key, value) in [
-        ("Interval", check.interval),
-        ("Timeout", check.timeout),
-        ("StartPeriod", check.start_period),
-        ("StartInterval", check.start_interval),
-        ("Retries", check.retries.into()),
-    ] {
-        if value != 0 {
-            described.insert(key.to_owned(), value.into());
-        }
-    }
-    described.into()
+    let time = |nanos: u64| i64::try_from(nanos).unwrap_or(i64::MAX);
+    let image = ImageHealth {
+        test: match &check.test {
+            HealthTest::Disabled => words("NONE", &[]),
+            HealthTest::Command(command) => words("CMD", command),
+            HealthTest::Shell { line, .. } => words("CMD-SHELL", std::slice::from_ref(line)),
+        },
+        interval: time(check.interval),
+        timeout: time(check.timeout),
+        start_period: time(check.start_period),
+        start_interval: time(check.start_interval),
+        retries: check.retries.into(),
+    };
+    image.described()
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::health::ImageHealth;
+use crate::go_duration;
+
 /// Why an instruction cannot be applied.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot apply '{instruction}': {why}")]
@@ -71,6 +74,11 @@ fn one(config: &mut Map<String, Value>, verb: &str, rest: &str) -> Result<(), St
                 object(config, "Volumes").insert(path, json!({}));
             }
         }
+        "HEALTHCHECK" => set(config, "Healthcheck", health(rest)?),
+        "ONBUILD" => {
+            trigger(rest)?;
+            list(config, "OnBuild").push(rest.into());
+        }
         "USER" => set(config, "User", single(rest, config)?.into()),
         "STOPSIGNAL" => set(config, "StopSignal", single(rest, config)?.into()),
         "WORKDIR" => {
@@ -80,7 +88,7 @@ fn one(config: &mut Map<String, Value>, verb: &str, rest: &str) -> Result<(), St
         }
         _ => {
             return Err(
-                "it must be CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR"
+                "it must be CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR"
                     .to_owned(),
             );
         }
@@ -105,6 +113,73 @@ fn object<'a>(config: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<Stri
     match value {
         Value::Object(object) => object,
         _ => unreachable!("it was just made one"),
+    }
+}
+
+/// The list `key`, in the place of anything else.
+fn list<'a>(config: &'a mut Map<String, Value>, key: &str) -> &'a mut Vec<Value> {
+    let value = config.entry(key).or_insert(Value::Null);
+    if !value.is_array() {
+        *value = json!([]);
+    }
+    match value {
+        Value::Array(list) => list,
+        _ => unreachable!("it was just made one"),
+    }
+}
+
+/// `NONE`, or `[--interval=DURATION …] CMD …`.
+fn health(rest: &str) -> Result<Value, String> {
+    let mut check = ImageHealth::default();
+    let mut rest = rest;
+    while let Some(option) = rest.strip_prefix("--") {
+        let (option, behind) = option
+            .split_once(char::is_whitespace)
+            .ok_or("it lacks NONE or CMD")?;
+        let (name, value) = option
+            .split_once('=')
+            .ok_or_else(|| format!("'--{option}' must be --NAME=VALUE"))?;
+        let bad = |why: &dyn std::fmt::Display| format!("'--{option}': {why}");
+        if name == "retries" {
+            let count: u32 = value.parse().map_err(|_| bad(&"it must be a count"))?;
+            check.retries = count.into();
+        } else {
+            let field = match name {
+                "interval" => &mut check.interval,
+                "timeout" => &mut check.timeout,
+                "start-period" => &mut check.start_period,
+                "start-interval" => &mut check.start_interval,
+                _ => return Err(bad(&"there is no such option")),
+            };
+            let duration = go_duration::parse(value).map_err(|why| bad(&why))?;
+            *field = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        }
+        rest = behind.trim_start();
+    }
+    let (kind, line) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let (line, has_options) = (line.trim(), check != ImageHealth::default());
+    check.test = match kind.to_ascii_uppercase().as_str() {
+        "NONE" if line.is_empty() && !has_options => vec!["NONE".to_owned()],
+        "NONE" => return Err("NONE takes nothing else".to_owned()),
+        "CMD" if line.is_empty() => return Err("CMD lacks its command".to_owned()),
+        "CMD" if line.starts_with('[') => {
+            let command = strings(line)?;
+            ["CMD".to_owned()].into_iter().chain(command).collect()
+        }
+        "CMD" => vec!["CMD-SHELL".to_owned(), line.to_owned()],
+        _ => return Err("it must be NONE or CMD".to_owned()),
+    };
+    Ok(check.described())
+}
+
+/// An instruction for whoever builds on the image: any but those that Docker refuses there.
+fn trigger(rest: &str) -> Result<(), String> {
+    let verb = rest.split_whitespace().next().unwrap_or_default();
+    match verb.to_ascii_uppercase().as_str() {
+        verb @ ("ONBUILD" | "FROM" | "MAINTAINER") => {
+            Err(format!("it cannot be followed by {verb}"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -285,6 +360,8 @@ mod tests {
             "VOLUME /a /b",
             "WORKDIR sub/../${A}",
             "STOPSIGNAL SIGQUIT",
+            "ONBUILD COPY . /src",
+            "ONBUILD RUN make",
         ]);
         assert_eq!(config["Cmd"], json!(["a", "b c"]));
         assert_eq!(
@@ -300,7 +377,32 @@ mod tests {
             (&json!("1000:1001"), &json!("/w/2"))
         );
         assert_eq!(config["StopSignal"], json!("SIGQUIT"));
+        assert_eq!(config["OnBuild"], json!(["COPY . /src", "RUN make"]));
         assert_eq!(config["Healthcheck"], json!({"Test": ["NONE"]}));
+    }
+
+    #[test]
+    fn health_checks_are_as_docker_writes_them() {
+        for (instruction, expected) in [
+            ("HEALTHCHECK NONE", json!({"Test": ["NONE"]})),
+            (
+                "HEALTHCHECK CMD curl -f http://localhost/ || exit 1",
+                json!({"Test": ["CMD-SHELL", "curl -f http://localhost/ || exit 1"]}),
+            ),
+            (
+                r#"healthcheck --interval=1m30s --retries=5 --start-interval=1ms cmd ["/check", "a b"]"#,
+                json!({
+                    "Test": ["CMD", "/check", "a b"], "Interval": 90_000_000_000_u64,
+                    "StartInterval": 1_000_000, "Retries": 5,
+                }),
+            ),
+            (
+                "HEALTHCHECK --timeout=2s  --start-period=0s CMD true",
+                json!({"Test": ["CMD-SHELL", "true"], "Timeout": 2_000_000_000_u64}),
+            ),
+        ] {
+            assert_eq!(changed(&[instruction])["Healthcheck"], expected);
+        }
     }
 
     #[test]
@@ -328,6 +430,18 @@ mod tests {
             ("USER a b", "one value"),
             ("LABEL a=\"b", "not closed"),
             ("LABEL a=${b:-c}", "modifiers"),
+            ("HEALTHCHECK true", "NONE or CMD"),
+            ("HEALTHCHECK CMD", "lacks its command"),
+            ("HEALTHCHECK CMD [1]", "JSON list"),
+            ("HEALTHCHECK NONE x", "nothing else"),
+            ("HEALTHCHECK --retries=1 NONE", "nothing else"),
+            ("HEALTHCHECK --retries=-1 CMD x", "a count"),
+            ("HEALTHCHECK --interval=1 CMD x", "use a number with"),
+            ("HEALTHCHECK --often=1s CMD x", "no such option"),
+            ("HEALTHCHECK --interval CMD x", "--NAME=VALUE"),
+            ("HEALTHCHECK --interval=1s", "lacks NONE or CMD"),
+            ("ONBUILD", "lacks its value"),
+            ("ONBUILD onbuild RUN x", "followed by ONBUILD"),
         ] {
             let said = refusal(instruction);
             assert!(said.contains(why) && said.contains(instruction), "{said}");

@@ -7,6 +7,7 @@ use isolazi_tests::command::{same, tool};
 use isolazi_tests::{Case, Container, World};
 
 use super::files::{text, waiting};
+use super::health::wait_status;
 
 pub(super) fn all() -> Vec<Case> {
     super::cases! {
@@ -18,6 +19,7 @@ pub(super) fn all() -> Vec<Case> {
             commit_makes_an_image_that_runs,
             commit_carries_deletions_along,
             commit_applies_changes,
+            commit_can_give_an_image_a_health_check,
             commit_without_a_name_makes_an_image_all_the_same,
             commit_says_why_it_cannot,
         ],
@@ -199,6 +201,32 @@ fn commit_applies_changes(world: &World) -> Result<()> {
     commit(world, &[&changes[..], &[container.name(), &image]].concat())?;
     let run = world.isolazi(["run", "--rm", &image]).output()?;
     run.success()?.stdout_is("hello there yes\n/data\n1000\n")?;
+    Ok(())
+}
+
+fn commit_can_give_an_image_a_health_check(world: &World) -> Result<()> {
+    let container = world.start(&[], &["sleep", "1000"])?;
+    let image = image(world, "checked");
+    let change = r#"HEALTHCHECK --interval=100ms --retries=2 CMD test -e "/ill" && exit 1 || true"#;
+    commit(world, &["-c", change, container.name(), &image])?;
+    let checked = world.container();
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        checked.name(),
+        &image,
+        "sleep",
+        "1000",
+    ];
+    world.isolazi(run).output()?.success()?;
+    for (command, status) in [("true", "healthy"), ("touch /ill", "unhealthy")] {
+        checked
+            .exec(&[], &["sh", "-c", command])
+            .output()?
+            .success()?;
+        wait_status(world, &checked, status)?;
+    }
     Ok(())
 }
 

@@ -45,7 +45,7 @@ fn wait_health(
     })
 }
 
-fn wait_status(world: &World, container: &Container<'_>, status: &str) -> Result<Value> {
+pub(super) fn wait_status(world: &World, container: &Container<'_>, status: &str) -> Result<Value> {
     wait_health(world, container, status, |it| it["Status"] == status)
 }
 
