@@ -90,7 +90,7 @@ pub use privileges::{
 };
 pub use security::{MAX_PROFILE_BYTES, SecurityOptions};
 pub use transport::{Transport, TransportError};
-pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage};
+pub use usage::{ContainerDiskUsage, DiskUsage, LayerUsage, VolumeUsage};
 pub use userns::{IdMapping, IdMappingError, UserNamespace};
 
 /// Version of the wire format. Host and agent must agree exactly.

@@ -298,7 +298,7 @@ pub enum Request {
         /// Those of all images; more than once does no harm.
         keep: Vec<Digest>,
     },
-    /// What layers and containers take on disk. Answered by [`Reply::DiskUsage`].
+    /// What layers, containers and volumes take on disk. Answered by [`Reply::DiskUsage`].
     DiskUsage,
     /// How much the engine is used, by others than whoever asks.
     Activity,

@@ -4,13 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ContainerId, Digest};
 
-/// What layers and containers take on disk.
+/// What layers, containers and volumes take on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskUsage {
     /// Unpacked layers.
     pub layers: Vec<LayerUsage>,
     /// Containers, in whatever state.
     pub containers: Vec<ContainerDiskUsage>,
+    /// Volumes, by name.
+    pub volumes: Vec<VolumeUsage>,
 }
 
 /// An unpacked layer.
@@ -29,4 +31,15 @@ pub struct ContainerDiskUsage {
     pub id: ContainerId,
     /// On disk.
     pub bytes: u64,
+}
+
+/// A volume's content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeUsage {
+    /// Unique name.
+    pub name: String,
+    /// What its files hold.
+    pub bytes: u64,
+    /// A container has it, in whatever state.
+    pub in_use: bool,
 }

@@ -21,11 +21,13 @@ impl Engine {
 
     pub(super) async fn disk_usage(&self) -> Result<Reply, WireError> {
         let (store, containers) = (self.layers.clone(), self.containers.clone());
+        let volumes = self.volumes.clone();
         blocking(move || {
             let layers = store.usage().map_err(|error| layers::to_wire(&error))?;
             Ok(Reply::DiskUsage(DiskUsage {
                 layers,
                 containers: containers.usage(),
+                volumes: volumes.usage(),
             }))
         })
         .await

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use isolazi_protocol::{ErrorCode, VolumeDetail, VolumeMount, WireError};
+use isolazi_protocol::{ErrorCode, VolumeDetail, VolumeMount, VolumeUsage, WireError};
 use serde::{Deserialize, Serialize};
 
 use crate::container::{ContainerStore, is_valid_name, now, random_id};
@@ -180,6 +180,17 @@ impl VolumeStore {
         })
     }
 
+    /// What the volumes take on disk, by name.
+    pub fn usage(&self) -> Vec<VolumeUsage> {
+        let used = self.used();
+        let usage = |volume: VolumeDetail| VolumeUsage {
+            bytes: bytes_below(Path::new(&volume.mountpoint)),
+            in_use: used.contains(&volume.name),
+            name: volume.name,
+        };
+        self.list().into_iter().map(usage).collect()
+    }
+
     /// Removes a volume that no container has.
     pub fn remove(&self, name: &str) -> Result<(), VolumeError> {
         let not_found = || VolumeError::NotFound(excerpt(name));
@@ -218,7 +229,7 @@ impl VolumeStore {
             return Ok((Vec::new(), 0));
         }
         let _lock = self.lock_exclusively()?;
-        let used: HashSet<String> = self.containers.records().flat_map(volumes_of).collect();
+        let used = self.used();
         let mut removed = (Vec::new(), 0);
         for volume in self.list() {
             if used.contains(&volume.name) || !(all || volume.anonymous) {
@@ -250,6 +261,11 @@ impl VolumeStore {
                 let _ = self.erase(&name);
             }
         }
+    }
+
+    /// Names of those that containers have.
+    fn used(&self) -> HashSet<String> {
+        self.containers.records().flat_map(volumes_of).collect()
     }
 
     /// Makes the volume where there is none of that name.

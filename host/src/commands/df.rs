@@ -42,6 +42,7 @@ pub(super) async fn df(context: &Context) -> Result<()> {
     let mut table = Table::new(&["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]);
     table.row(row("Images", &images));
     table.row(row("Containers", &containers));
+    table.row(row("Local Volumes", &volumes(&usages)));
     output::result(table.render());
     Ok(())
 }
@@ -70,6 +71,18 @@ fn images(context: &Context, uses: &[crate::image::Use], usages: &[DiskUsage]) -
     Ok(line)
 }
 
+/// Those that no container has could be removed.
+fn volumes(usages: &[DiskUsage]) -> Line {
+    let mut line = Line::default();
+    for volume in usages.iter().flat_map(|usage| &usage.volumes) {
+        line.total += 1;
+        line.active += usize::from(volume.in_use);
+        line.size += volume.bytes;
+        line.reclaimable += if volume.in_use { 0 } else { volume.bytes };
+    }
+    line
+}
+
 fn distinct(images: &[crate::image::Image]) -> usize {
     let mut ids: Vec<_> = images.iter().map(|image| &image.config_digest).collect();
     ids.sort_unstable();
@@ -89,4 +102,39 @@ fn row(kind: &str, line: &Line) -> [String; 5] {
         output::short_size(line.size),
         format!("{} ({share}%)", output::short_size(line.reclaimable)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use isolazi_protocol::VolumeUsage;
+
+    use super::*;
+
+    #[test]
+    fn volumes_of_all_engines_count_and_those_without_a_container_can_go() {
+        let volume = |name: &str, bytes, in_use| VolumeUsage {
+            name: name.to_owned(),
+            bytes,
+            in_use,
+        };
+        let usages = [
+            vec![volume("a", 3, true), volume("b", 4, false)],
+            vec![volume("a", 5, false)],
+        ];
+        let usages = usages.map(|volumes| DiskUsage {
+            volumes,
+            ..DiskUsage::default()
+        });
+        let expected = Line {
+            total: 3,
+            active: 1,
+            size: 12,
+            reclaimable: 9,
+        };
+        assert_eq!(volumes(&usages), expected);
+        assert_eq!(
+            row("Local Volumes", &expected)[4],
+            format!("{} (75%)", output::short_size(9))
+        );
+    }
 }

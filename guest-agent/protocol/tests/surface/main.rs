@@ -265,6 +265,11 @@ fn server_messages() -> Vec<ServerMessage> {
                 id: id(),
                 bytes: 12,
             }],
+            volumes: vec![VolumeUsage {
+                name: name(),
+                bytes: 13,
+                in_use: true,
+            }],
         })),
         Ok(Reply::Activity {
             resident: 5 << 20,

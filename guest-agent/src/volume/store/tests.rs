@@ -102,6 +102,24 @@ fn pruning_spares_what_the_user_named_unless_told() {
 }
 
 #[test]
+fn what_volumes_take_is_told_and_who_is_used() {
+    let (_folder, store, containers) = store();
+    assert_eq!(store.usage(), []);
+    for (name, content) in [("used", "123"), ("idle", "12345")] {
+        let made = store.create(Some(name), BTreeMap::new()).unwrap();
+        fs::write(Path::new(&made.mountpoint).join("f"), content).unwrap();
+    }
+    container(&containers, "web", &[mount("used")]);
+    let usage = |name: &str, bytes, in_use| VolumeUsage {
+        name: name.to_owned(),
+        bytes,
+        in_use,
+    };
+    let expected = [usage("idle", 5, false), usage("used", 3, true)];
+    assert_eq!(store.usage(), expected);
+}
+
+#[test]
 fn nothing_is_removed_while_a_container_is_made() {
     let (_folder, store, _) = store();
     store.create(Some("data"), BTreeMap::new()).unwrap();
