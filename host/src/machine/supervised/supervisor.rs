@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
 use isolazi_protocol::{Reply, Request, one_line};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
@@ -272,8 +272,24 @@ async fn accept(listener: UnixListener, supervisor: Rc<Supervisor>) {
             Some(_) = asking.join_next() => {}
         }
     }
-    drop(listener);
+    // Its socket is gone, so nobody comes any more; those who have are answered, too.
+    for stream in waiting(listener) {
+        asking.spawn_local(Rc::clone(&supervisor).serve(stream));
+    }
     while asking.join_next().await.is_some() {}
+}
+
+/// Who has connected and has not been accepted; the listener ends.
+fn waiting(listener: UnixListener) -> Vec<UnixStream> {
+    // As it does not block, it says at once that there is nobody more. The runtime's own
+    // would not have heard of those who have just come.
+    let listener = listener.into_std();
+    let accept = || {
+        let (stream, _) = listener.as_ref().ok()?.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        UnixStream::from_std(stream).ok()
+    };
+    std::iter::from_fn(accept).collect()
 }
 
 /// How long a machine may be of no use; `None` for ever.
@@ -369,5 +385,35 @@ impl Supervisor {
             hypervisor.shut_down(layout, ready).await;
         };
         let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, asked).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream as Client;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_has_connected_when_a_supervisor_ends_is_still_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut clients = [(); 2].map(|()| Client::connect(&path).unwrap());
+        clients[0].write_all(b"hello").unwrap();
+        let mut streams = waiting(listener);
+        assert_eq!(streams.len(), 2);
+        let mut heard = [0; 5];
+        streams[0].read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"hello");
+        streams[0].write_all(b"bye").await.unwrap();
+        drop(streams);
+        let mut said = String::new();
+        clients[0].read_to_string(&mut said).unwrap();
+        assert_eq!(said, "bye");
+        assert!(Client::connect(&path).is_err());
     }
 }

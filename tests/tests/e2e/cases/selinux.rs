@@ -36,6 +36,8 @@ own --security-opt label=type:nowhere_t
 "$program" exec it /bin/busybox cat /proc/self/attr/current | tr '\0' '\n'
 "$program" rm -f it >/dev/null
 echo over
+# What the machine's end does to this script is nobody's business.
+exec >/dev/null 2>&1
 echo o >/proc/sysrq-trigger
 exec sleep 100
 "#;
