@@ -18,7 +18,7 @@
 //! | `filter` | a million system calls under the default profile, natively | under libseccomp's program for it |
 //! | `bridge` | `run --rm` on the bridge of a static `true`, natively; the 100th container there | `podman run --rm`, `--network none`; the first |
 //! | `ports` | 512 MiB through a published port to an echo and back, natively | by the container's address |
-//! | `relay` | 16 MiB, and 20 connections, to a published port of a container in a machine | QEMU's hostfwd to a guest that is the echo; slirp4netns to the same guest |
+//! | `relay` | 16 MiB, first lines, and 20 connections in a row, to a published port of a container in a machine | QEMU's hostfwd to a guest that is the echo; slirp4netns to the same guest |
 //! | `memory` | a shim's share of memory with 100 containers, natively | conmon's |
 
 mod boot;

@@ -26,6 +26,8 @@ const BYTES: usize = 512 << 20;
 const PIECE: usize = 128 << 10;
 /// Connections that are made for one measurement.
 const CONNECTIONS: u32 = 20;
+/// After a connection, until both ends have forgotten it.
+const BREATH: Duration = Duration::from_millis(50);
 /// The port of the echo in containers and guests.
 pub(crate) const ECHO: u16 = 7;
 
@@ -153,6 +155,19 @@ pub(crate) fn connect(address: SocketAddr) -> Result<Duration> {
         connect_once(address)?;
     }
     Ok(started.elapsed())
+}
+
+/// How long the first lines of as many connections take, each made when nothing is left to
+/// do for the one before.
+pub(crate) fn first_lines(address: SocketAddr) -> Result<Duration> {
+    let mut total = Duration::ZERO;
+    for _ in 0..CONNECTIONS {
+        std::thread::sleep(BREATH);
+        let started = Instant::now();
+        connect_once(address)?;
+        total += started.elapsed();
+    }
+    Ok(total)
 }
 
 /// Sends bytes and takes them back, both at once.

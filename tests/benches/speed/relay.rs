@@ -18,7 +18,7 @@ use isolazi_tests::{Mode, World};
 use crate::Bench;
 use crate::guest::{Ended, Guest, Network};
 use crate::measure::Pairs;
-use crate::networks::{ECHO, at, connect, echo, exchange, free_port, wait_for};
+use crate::networks::{ECHO, at, connect, echo, exchange, first_lines, free_port, wait_for};
 use crate::table::Row;
 
 /// Sent to an echo, and back.
@@ -54,6 +54,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     wait_for(forwarded)?;
     let bytes = Pairs::measure(6, || exchange(ours, BYTES), || exchange(forwarded, BYTES))?;
     let connections = Pairs::measure(10, || connect(ours), || connect(forwarded))?;
+    let lines = Pairs::measure(10, || first_lines(ours), || first_lines(forwarded))?;
     drop(running);
     let slirp = Slirp::start(&folder)?;
     let behind_slirp = Network::Tap(slirp.namespace());
@@ -71,7 +72,13 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
         Row::of_pairs(what, "QEMU's hostfwd", &bytes, 1.0),
         Row::of_pairs(what, "slirp4netns's hostfwd", &beside_slirp, 1.0),
         Row::of_pairs(
-            "20 connections, relayed",
+            "20 first lines, each by itself, relayed",
+            "QEMU's hostfwd",
+            &lines,
+            1.2,
+        ),
+        Row::of_pairs(
+            "20 connections in a row, relayed",
             "QEMU's hostfwd",
             &connections,
             1.2,

@@ -60,7 +60,6 @@ impl Way for Lines {
 }
 
 #[cfg(test)]
-#[cfg(unix)]
 mod tests {
     use std::net::Ipv4Addr;
     use std::path::Path;
