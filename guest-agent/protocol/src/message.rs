@@ -298,8 +298,11 @@ pub enum Request {
         /// Those of all images; more than once does no harm.
         keep: Vec<Digest>,
     },
-    /// What layers, containers and volumes take on disk. Answered by [`Reply::DiskUsage`].
-    DiskUsage,
+    /// What layers and containers take on disk. Answered by [`Reply::DiskUsage`].
+    DiskUsage {
+        /// And what volumes take, all of whose files are looked at for it.
+        volumes: bool,
+    },
     /// How much the engine is used, by others than whoever asks.
     Activity,
     /// What the machine has for containers, and what it lacks. Answered by

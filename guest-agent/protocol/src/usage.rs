@@ -11,7 +11,7 @@ pub struct DiskUsage {
     pub layers: Vec<LayerUsage>,
     /// Containers, in whatever state.
     pub containers: Vec<ContainerDiskUsage>,
-    /// Volumes, by name.
+    /// Volumes, by name, where they were asked for.
     pub volumes: Vec<VolumeUsage>,
 }
 

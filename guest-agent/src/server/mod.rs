@@ -376,7 +376,7 @@ async fn converse(stream: AnyStream, engine: Arc<Engine>) -> Result<(), Transpor
         Request::Processes { container } => engine.processes(&container).await,
         Request::Usage { containers, all } => engine.usage(&containers, all),
         Request::PruneLayers { keep } => engine.prune_layers(keep).await,
-        Request::DiskUsage => engine.disk_usage().await,
+        Request::DiskUsage { volumes } => engine.disk_usage(volumes).await,
         Request::Activity => engine.activity().await,
         Request::Diagnose => engine.diagnose().await,
         Request::RestartAgent => engine.restart(),

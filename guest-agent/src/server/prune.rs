@@ -19,15 +19,15 @@ impl Engine {
         .await
     }
 
-    pub(super) async fn disk_usage(&self) -> Result<Reply, WireError> {
+    pub(super) async fn disk_usage(&self, with_volumes: bool) -> Result<Reply, WireError> {
         let (store, containers) = (self.layers.clone(), self.containers.clone());
-        let volumes = self.volumes.clone();
+        let volumes = with_volumes.then(|| self.volumes.clone());
         blocking(move || {
             let layers = store.usage().map_err(|error| layers::to_wire(&error))?;
             Ok(Reply::DiskUsage(DiskUsage {
                 layers,
                 containers: containers.usage(),
-                volumes: volumes.usage(),
+                volumes: volumes.map(|it| it.usage()).unwrap_or_default(),
             }))
         })
         .await

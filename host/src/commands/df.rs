@@ -21,7 +21,8 @@ pub(super) async fn df(context: &Context) -> Result<()> {
     let mut usages = Vec::new();
     for engine in &engines {
         let listed = places::list(engine).await?;
-        let Reply::DiskUsage(usage) = engine.ask(&Request::DiskUsage).await? else {
+        let everything = Request::DiskUsage { volumes: true };
+        let Reply::DiskUsage(usage) = engine.ask(&everything).await? else {
             bail!("the agent did not say what takes space");
         };
         for container in &listed {

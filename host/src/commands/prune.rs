@@ -115,7 +115,7 @@ fn is_busy(error: &crate::engine::EngineError) -> bool {
 }
 
 async fn sizes(engine: &Engine) -> Result<Vec<(isolazi_protocol::ContainerId, u64)>> {
-    match engine.ask(&Request::DiskUsage).await? {
+    match engine.ask(&Request::DiskUsage { volumes: false }).await? {
         Reply::DiskUsage(usage) => Ok(usage
             .containers
             .into_iter()

@@ -151,7 +151,7 @@ fn requests() -> Vec<Request> {
         Request::PruneLayers {
             keep: vec![digest(6)],
         },
-        Request::DiskUsage,
+        Request::DiskUsage { volumes: true },
         Request::Activity,
         Request::Diagnose,
         Request::RestartAgent,

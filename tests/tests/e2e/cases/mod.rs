@@ -5,6 +5,7 @@ mod changes;
 mod config;
 mod conflicts;
 mod debian;
+mod disk_usage;
 mod doctor;
 mod elsewhere;
 mod errors;
@@ -118,6 +119,7 @@ pub(crate) fn all() -> Vec<Case> {
         options::all(),
         init::all(),
         named_volumes::all(),
+        disk_usage::all(),
         networks::all(),
         user_networks::all(),
         user_networks::names::all(),
